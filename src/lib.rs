@@ -1,0 +1,8 @@
+//! cldpd dispatches headless coding agents into containers, many at once, and
+//! remembers everything they did.
+
+#![deny(missing_docs)]
+
+pub mod agent;
+pub mod model;
+pub mod runtime;

@@ -1,0 +1,501 @@
+//! The wire types of the API: what clients send and what they get.
+//!
+//! HTTP/1.1 and JSON over the home's Unix socket, below `/v1`. Every answer
+//! carries `Cldpd-Version`. A failed request is answered with an
+//! [`Error`](super::Error) and a status that fits its code. Requests that
+//! change something carry a request id made by the client: the same id with the
+//! same body is answered as before, with another body it is refused.
+//!
+//! | request | body → answer |
+//! |---|---|
+//! | `POST /v1/sessions` | [`StartRequest`] → [`StartResponse`] |
+//! | `GET /v1/sessions?…` | [`ListQuery`] → `[SessionView]`, newest first |
+//! | `GET /v1/sessions/{ref}` | → [`Inspection`] |
+//! | `DELETE /v1/sessions/{ref}` | [`RemoveRequest`] → [`RemoveResponse`] |
+//! | `POST /v1/sessions/{ref}/runs` | [`ResumeRequest`] → [`ResumeResponse`] |
+//! | `POST /v1/sessions/{ref}/stop` | [`StopRequest`] → [`StopResponse`] |
+//! | `POST /v1/sessions/{ref}/kill` | [`KillRequest`] → [`StopResponse`] |
+//! | `GET /v1/sessions/{ref}/wait?run=N` | → [`WaitResponse`], when that run (default: all) is over |
+//! | `GET /v1/sessions/{ref}/events?…` | [`EventsQuery`] → [`SessionEvent`](super::SessionEvent)s, NDJSON or SSE |
+//! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |
+//! | `GET /v1/pods` | → `[PodView]` |
+//! | `GET /v1/pods/{name}` | → [`PodView`] |
+//! | `GET /v1/daemon` | → [`DaemonStatus`] |
+//! | `POST /v1/daemon/stop` | [`DaemonStopRequest`] → [`DaemonStatus`] |
+//! | `GET /v1/doctor` | → `[Check]` |
+
+use super::bytes::Blob;
+use super::event::{How, SessionEvent, Stream};
+use super::ids::{PodName, SessionId, Ulid};
+use super::outcome::Outcome;
+use super::session::SessionRecord;
+use super::spec::{AgentKind, RuntimeName, Spec};
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The header that carries the version of the speaker, both ways.
+pub const VERSION_HEADER: &str = "cldpd-version";
+
+/// What the agent is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// "Work on this GitHub issue: URL".
+    Issue(String),
+    /// These bytes.
+    Prompt(Blob),
+}
+
+/// Dispatches `count` sessions of each pod: all of them or, on an error, none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRequest {
+    /// Made by the client.
+    pub request: Ulid,
+    /// Names of pods.
+    pub pods: Vec<String>,
+    /// Sessions of each, at least 1.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// What the agent is told; the pod's template is put before it.
+    pub task: Task,
+    /// A name for the only session.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `--env`: values from whoever dispatches. Never recorded.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The caller's values of the names in the pods' `inheritEnv`. Never recorded.
+    #[serde(default)]
+    pub inherited: BTreeMap<String, String>,
+    /// Where to run; the daemon's default when absent.
+    #[serde(default)]
+    pub runtime: Option<RuntimeName>,
+    /// Which agent; the pod's when absent.
+    #[serde(default)]
+    pub agent: Option<AgentKind>,
+    /// Which model; the pod's when absent.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Build the image even if nothing changed.
+    #[serde(default)]
+    pub build: bool,
+    /// Build without the builder's cache.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Ask the registry for newer base images.
+    #[serde(default)]
+    pub pull: bool,
+    /// Remove the container when the run is over.
+    #[serde(default)]
+    pub remove: bool,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// What was dispatched, durably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartResponse {
+    /// In the order of the request's pods, `count` of each.
+    pub sessions: Vec<Dispatched>,
+    /// What the user should know, such as names of `inheritEnv` that are not set.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// One session that was dispatched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatched {
+    /// Its id.
+    pub id: SessionId,
+    /// Its ULID.
+    pub ulid: Ulid,
+    /// Place in the queue, from 1, when it has to wait.
+    #[serde(default)]
+    pub position: Option<u32>,
+}
+
+/// A further prompt to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeRequest {
+    /// Made by the client.
+    pub request: Ulid,
+    /// What the agent is told.
+    pub prompt: Blob,
+    /// `auto`, or insisting on a way.
+    #[serde(default)]
+    pub how: ResumeHow,
+    /// Values of variables, from whoever resumes. Never recorded.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a further prompt is to reach the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResumeHow {
+    /// As the session's state allows.
+    #[default]
+    Auto,
+    /// To the working process.
+    Steer,
+    /// As the next run.
+    Next,
+    /// Beside the main run.
+    Exec,
+}
+
+/// A run that was asked for, durably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeResponse {
+    /// The session's id.
+    pub id: SessionId,
+    /// Its ULID.
+    pub ulid: Ulid,
+    /// The run's number.
+    pub run: u32,
+    /// How it comes about.
+    pub how: How,
+    /// The run's first event.
+    pub seq: u64,
+    /// What the user should know, such as variables that are missing.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// Asks a session to stop: SIGTERM, then SIGKILL after the grace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// Made by the client.
+    pub request: Ulid,
+    /// Seconds between SIGTERM and SIGKILL. At most 3600; 0 kills at once.
+    pub grace: u32,
+    /// Only this run, and nothing if it is over.
+    #[serde(default)]
+    pub run: Option<u32>,
+    /// Answer when the run is over, not when the stop is recorded.
+    #[serde(default)]
+    pub wait: bool,
+}
+
+/// Sends one signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillRequest {
+    /// Made by the client.
+    pub request: Ulid,
+    /// A name with or without SIG, or a number.
+    pub signal: String,
+}
+
+/// What a stop or a signal met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopResponse {
+    /// The session's id.
+    pub id: SessionId,
+    /// False when there was nothing to stop.
+    pub was_live: bool,
+    /// How the run ended, if it has.
+    #[serde(default)]
+    pub ended: Option<RunEnd>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// The run.
+    pub run: u32,
+    /// How.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The exit code of the agent's process, where it had one.
+    #[serde(default)]
+    pub code: Option<u8>,
+    /// What `start`, `wait` and `logs -f` exit with.
+    pub exit_code: u8,
+    /// What was wrong, when it did not end by itself.
+    #[serde(default)]
+    pub error: Option<super::Error>,
+}
+
+/// Answer to a wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitResponse {
+    /// The session's id.
+    pub id: SessionId,
+    /// How it ended.
+    #[serde(flatten)]
+    pub end: RunEnd,
+}
+
+/// Removes what a session has; its history stays unless asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    /// Made by the client.
+    pub request: Ulid,
+    /// Stop it first if it is live.
+    #[serde(default)]
+    pub force: bool,
+    /// The journal's record too.
+    #[serde(default)]
+    pub history: bool,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveResponse {
+    /// The session's id.
+    pub id: SessionId,
+    /// False when something is left; it is tried again later.
+    pub complete: bool,
+    /// What is left, and why.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListQuery {
+    /// Ended ones too.
+    #[serde(default)]
+    pub all: bool,
+    /// Of this pod.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// In this state (a state's or an outcome's name).
+    #[serde(default)]
+    pub state: Option<String>,
+    /// With this label, `key` or `key=value`.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Dispatched since, RFC 3339.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// At most so many.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Sessions that this may name: a full id, a name, a pod, a prefix or a ULID.
+    #[serde(default)]
+    pub matches: Option<String>,
+}
+
+/// A session as `sessions` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: SessionId,
+    /// Its ULID.
+    pub ulid: Ulid,
+    /// `--name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its pod.
+    pub pod: PodName,
+    /// Where it runs.
+    pub runtime: RuntimeName,
+    /// Its agent.
+    pub agent: AgentKind,
+    /// `queued`, `preparing`, `building`, `starting`, `running`, `stopping`, `ended` or `removed`.
+    pub state: String,
+    /// How the last run ended, when none is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Exit code of the last run's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u8>,
+    /// What was wrong with the last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<super::Error>,
+    /// Place in the queue, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
+    /// How many runs it has.
+    pub runs: u32,
+    /// The current run's number.
+    pub run: u32,
+    /// When it was dispatched.
+    pub created: Timestamp,
+    /// When the current run's program began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When the last run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// US dollars that the agent reported, over all runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// The container of the current run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The first line of the first prompt.
+    pub prompt: String,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Everything known of a session; never a secret's value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// As `sessions` shows it.
+    #[serde(flatten)]
+    pub view: SessionView,
+    /// What was frozen at dispatch.
+    pub spec: Spec,
+    /// The projection, with every run.
+    pub record: SessionRecord,
+    /// The last event's seq.
+    pub last_seq: u64,
+    /// What the agent is run with: argv of the current run.
+    pub argv: Vec<String>,
+    /// The session's directory.
+    pub directory: String,
+}
+
+/// Which events of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsQuery {
+    /// Events after this seq.
+    #[serde(default)]
+    pub after: Option<u64>,
+    /// Only the last so many output events (before going on live). Other kinds
+    /// of event between them are given too.
+    #[serde(default)]
+    pub tail: Option<u64>,
+    /// Since this time.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Until this time.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// Only of this run.
+    #[serde(default)]
+    pub run: Option<u32>,
+    /// Only this stream (and no other kind of event).
+    #[serde(default)]
+    pub stream: Option<Stream>,
+    /// Go on with what comes, until the session (or the run asked for) is over.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Which events of all sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirehoseQuery {
+    /// From this cursor: the opaque text that came with an event.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Since this time; without `from` and `since`, from now on when following,
+    /// else everything.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Only of this pod.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// Only this kind of event.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// Go on with what comes.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// An event of the firehose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FirehoseEvent {
+    /// Where it stands in the order over all sessions; opaque.
+    pub cursor: String,
+    /// The event.
+    #[serde(flatten)]
+    pub event: SessionEvent,
+}
+
+/// A pod as `pods` and `pod show` give it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodView {
+    /// Its directory's name.
+    pub name: String,
+    /// Its directory.
+    pub dir: String,
+    /// The image's tag; none when the pod cannot be read.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// When the image was made; none when there is none or no engine answers.
+    #[serde(default)]
+    pub built: Option<Timestamp>,
+    /// When a session was last dispatched.
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
+    /// Names of `inheritEnv`.
+    #[serde(default)]
+    pub inherit_env: Vec<String>,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub problems: Vec<super::Error>,
+}
+
+/// The daemon, as `daemon status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its socket.
+    pub socket: String,
+    /// Its home.
+    pub home: String,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// Live runs that are not queued.
+    pub live: u32,
+    /// Queued runs.
+    pub queued: u32,
+    /// Runs it found running when it started, and took over.
+    pub adopted: u32,
+    /// At most so many live runs at once.
+    pub max_parallel: u32,
+    /// The number of the journal's last commit.
+    pub commits: u64,
+    /// What is not as it should be, such as an engine that does not answer.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// Asks the daemon to end. Sessions go on without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStopRequest {
+    /// Stop all sessions first.
+    #[serde(default)]
+    pub stop_sessions: bool,
+}
+
+/// One thing that `doctor` looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// How it stands.
+    pub state: CheckState,
+    /// What was found.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// Works, but look at it.
+    Warning,
+    /// Does not work.
+    Failed,
+}

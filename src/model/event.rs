@@ -1,0 +1,330 @@
+//! Events: everything that is recorded of a session.
+
+use super::agent_event::AgentEvent;
+use super::bytes::Blob;
+use super::error::ErrorCode;
+use super::ids::{SessionId, Ulid};
+use super::outcome::Outcome;
+use super::spec::Spec;
+use super::time::Timestamp;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One event of a session. `seq` is dense from 1 in each session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the session, dense from 1.
+    pub seq: u64,
+    /// The run it belongs to; 0 is the first prompt's.
+    pub run: u32,
+    /// When; never earlier than the event before it.
+    pub time: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// An event with the session it belongs to: the form on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionEvent {
+    /// The session's id.
+    pub session: SessionId,
+    /// The session's ULID.
+    pub ulid: Ulid,
+    /// The event.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+///
+/// A run's events come in this order: `queued`, (`preparing`, `build_started`,
+/// `build_output`*, `build_complete`,) `creating`, `run_started`, `container_started`,
+/// `output`*, then exactly one of `container_exited` and `error`, then
+/// `run_ended`. `agent`, `stopping` and `note` may stand anywhere between.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The session was dispatched; always its first event. Everything about it
+    /// is frozen here, except values of secrets, which are never recorded.
+    Created {
+        /// What is to be run, and how.
+        spec: Box<Spec>,
+    },
+    /// A run was asked for: its intent. It waits until admission lets it go.
+    Queued {
+        /// How it came about.
+        how: How,
+        /// What the agent is told, whole.
+        prompt: Blob,
+        /// Names of the environment variables whose values came with it and
+        /// are not recorded.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        env: Vec<String>,
+        /// Place in the queue when it was recorded, from 1; none when nothing was before it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<u32>,
+        /// Why it waits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A step before the container: checking mounts, writing files.
+    Preparing {
+        /// Which step, in words.
+        step: String,
+    },
+    /// An image build begins, or the image that is there is used.
+    BuildStarted {
+        /// From 1; a build interrupted by a crash is a further attempt.
+        attempt: u32,
+        /// The image's tag.
+        tag: String,
+    },
+    /// A line of the builder's output, while the build runs.
+    BuildOutput {
+        /// The line.
+        line: Blob,
+    },
+    /// The image is there.
+    BuildComplete {
+        /// The image's id.
+        image: String,
+        /// How long it took.
+        seconds: f64,
+        /// Nothing had to be built.
+        cached: bool,
+        /// When the image was made, if the engine says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        created: Option<Timestamp>,
+    },
+    /// About to create a container: durable before the engine hears of it.
+    Creating {
+        /// From 1; a container that never ran is replaced by a further attempt.
+        attempt: u32,
+        /// The name it will have.
+        container: String,
+    },
+    /// The shim reported that the agent's program runs.
+    ContainerStarted {
+        /// The container's name (locally: what stands for it).
+        container: String,
+        /// The engine's id of it.
+        id: String,
+    },
+    /// The shim accepted the run: from here on it is never sent again.
+    RunStarted {
+        /// How it came about.
+        how: How,
+        /// The first line of the prompt, cut; `queued` has it whole.
+        prompt: String,
+    },
+    /// What the agent's process wrote.
+    Output(Output),
+    /// What the agent said about itself, beside the raw line.
+    Agent {
+        /// The typed event.
+        event: AgentEvent,
+    },
+    /// A stop was asked for.
+    Stopping {
+        /// The signal that is sent first.
+        signal: String,
+        /// When the tree is killed.
+        deadline: Timestamp,
+        /// By whom: `user`, `rm`, `timeout`, …
+        by: String,
+        /// The id of the command at the shim.
+        id: Ulid,
+    },
+    /// A signal was sent on a user's behalf.
+    Signalled {
+        /// Its name, as in `SIGINT`.
+        signal: String,
+        /// The id of the command at the shim.
+        id: Ulid,
+    },
+    /// The agent's process ended: the normal end.
+    ContainerExited {
+        /// The exit code, 128 + n for signal n.
+        code: u8,
+        /// It was killed for want of memory.
+        oom_killed: bool,
+        /// The signal that ended it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<String>,
+    },
+    /// The other end: it could not be run, or nothing more is known of it.
+    Error {
+        /// The kind.
+        code: ErrorCode,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// The run is over. The last event of each run.
+    RunEnded {
+        /// How.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// What the user must know about the record itself.
+    Note {
+        /// `adopted`, `gap`, `redacted`, `maybe_twice`, `spool_damaged`, …
+        code: String,
+        /// In words.
+        message: String,
+    },
+    /// What the session had was removed; its history stays.
+    Removed {
+        /// False while something of it could not be removed yet.
+        complete: bool,
+        /// What is left, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+}
+
+impl EventKind {
+    /// The name, as in JSON's `kind`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "created",
+            Self::Queued { .. } => "queued",
+            Self::Preparing { .. } => "preparing",
+            Self::BuildStarted { .. } => "build_started",
+            Self::BuildOutput { .. } => "build_output",
+            Self::BuildComplete { .. } => "build_complete",
+            Self::Creating { .. } => "creating",
+            Self::ContainerStarted { .. } => "container_started",
+            Self::RunStarted { .. } => "run_started",
+            Self::Output(_) => "output",
+            Self::Agent { .. } => "agent",
+            Self::Stopping { .. } => "stopping",
+            Self::Signalled { .. } => "signalled",
+            Self::ContainerExited { .. } => "container_exited",
+            Self::Error { .. } => "error",
+            Self::RunEnded { .. } => "run_ended",
+            Self::Note { .. } => "note",
+            Self::Removed { .. } => "removed",
+        }
+    }
+}
+
+/// How a run came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// The session's first.
+    New,
+    /// A further prompt, after the one before it.
+    Next,
+    /// A message to the working process.
+    Steer,
+    /// Beside the main run, in the same container.
+    Exec,
+}
+
+/// Which of a process's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output, or a terminal's.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        })
+    }
+}
+
+/// A line, or a piece of one, without its newline.
+///
+/// Concatenating, for one stream and run, `data` and then a newline unless
+/// `continued`, gives exactly the bytes that the process wrote (secrets excepted).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OutputRepr", into = "OutputRepr")]
+pub struct Output {
+    /// The stream.
+    pub stream: Stream,
+    /// The bytes. In JSON `data`, or `data_b64` when they are not UTF-8.
+    pub data: Vec<u8>,
+    /// No newline followed: the line is longer than 64 KiB, was still open
+    /// after a second of silence, or never ended.
+    pub continued: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutputRepr {
+    stream: Stream,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_b64: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    continued: bool,
+}
+
+impl From<Output> for OutputRepr {
+    fn from(output: Output) -> Self {
+        let Output {
+            stream,
+            data,
+            continued,
+        } = output;
+        match String::from_utf8(data) {
+            Ok(text) => Self {
+                stream,
+                data: Some(text),
+                data_b64: None,
+                continued,
+            },
+            Err(raw) => {
+                let encoded = STANDARD.encode(raw.as_bytes());
+                Self {
+                    stream,
+                    data: None,
+                    data_b64: Some(encoded),
+                    continued,
+                }
+            }
+        }
+    }
+}
+
+impl From<OutputRepr> for Output {
+    fn from(repr: OutputRepr) -> Self {
+        let data = match (repr.data, repr.data_b64) {
+            (Some(text), _) => text.into_bytes(),
+            (None, Some(encoded)) => STANDARD.decode(encoded).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        Self {
+            stream: repr.stream,
+            data,
+            continued: repr.continued,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn output_survives_json(data: Vec<u8>, continued: bool) {
+            let kind = EventKind::Output(Output { stream: Stream::Stderr, data, continued });
+            let event = Event { seq: 7, run: 1, time: Timestamp(1_700_000_000_123_456_789), kind };
+            let json = serde_json::to_string(&event)?;
+            prop_assert_eq!(serde_json::from_str::<Event>(&json)?, event);
+        }
+    }
+}

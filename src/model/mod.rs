@@ -1,0 +1,31 @@
+//! What cldpd knows, as plain data: identifiers, events, the state machine of a
+//! run, errors and the wire types of the API.
+//!
+//! Everything here is pure: no I/O, no clock, no async. Times come in as
+//! [`Timestamp`]s from whoever read the clock. Everybody imports this module;
+//! it imports nobody.
+
+pub mod agent_event;
+pub mod api;
+pub mod bytes;
+pub mod capture;
+pub mod error;
+pub mod event;
+pub mod exit;
+pub mod ids;
+pub mod outcome;
+pub mod run;
+pub mod session;
+pub mod spec;
+pub mod time;
+
+pub use agent_event::AgentEvent;
+pub use bytes::Blob;
+pub use error::{Error, ErrorCode, Result};
+pub use event::{Event, EventKind, How, Output, SessionEvent, Stream};
+pub use ids::{HomeId, PodName, SessionId, Ulid};
+pub use outcome::Outcome;
+pub use run::{IllegalTransition, RunState};
+pub use session::{RunRecord, SessionRecord};
+pub use spec::{AgentKind, RuntimeName, Spec};
+pub use time::Timestamp;

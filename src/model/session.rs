@@ -1,0 +1,240 @@
+//! A session as the events tell it: the projection that `sessions` and `inspect` show.
+
+use super::agent_event::AgentEvent;
+use super::event::{Event, EventKind, How};
+use super::ids::{PodName, SessionId, Ulid};
+use super::run::{IllegalTransition, RunState};
+use super::spec::{AgentKind, Keep, RuntimeName};
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A session, folded from its events. Derived: the journal can make it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Its ULID; its time is when it was dispatched.
+    pub ulid: Ulid,
+    /// What people call it.
+    pub id: SessionId,
+    /// `--name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its pod.
+    pub pod: PodName,
+    /// Where it runs.
+    pub runtime: RuntimeName,
+    /// Its agent.
+    pub agent: AgentKind,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it was dispatched.
+    pub created: Timestamp,
+    /// What is kept of its container.
+    pub keep: Keep,
+    /// `--rm`.
+    #[serde(default)]
+    pub remove: bool,
+    /// The agent's own ids of the conversation, newest last.
+    #[serde(default)]
+    pub agent_sessions: Vec<String>,
+    /// Its runs, by number.
+    pub runs: Vec<RunRecord>,
+    /// What it had was removed: `Some(false)` when something is left to remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<bool>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Its number, from 0.
+    pub number: u32,
+    /// How it came about.
+    pub how: How,
+    /// The first line of its prompt, cut to 200 characters.
+    pub prompt: String,
+    /// The event that has the prompt whole.
+    pub queued_seq: u64,
+    /// Names of variables whose values came with it and are not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// When it was asked for.
+    pub queued: Timestamp,
+    /// When the agent's program began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// The image it ran in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The agent's last word on how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<AgentEvent>,
+    /// A SIGINT was sent to it on a user's behalf.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+    /// Where it stands.
+    pub state: RunState,
+}
+
+impl SessionRecord {
+    /// Begins with a session's first event.
+    ///
+    /// # Errors
+    /// When `event` is not `created`.
+    pub fn begin(ulid: Ulid, event: &Event) -> Result<Self, IllegalTransition> {
+        let EventKind::Created { spec } = &event.kind else {
+            return Err(IllegalTransition {
+                state: "not there",
+                event: event.kind.name(),
+            });
+        };
+        Ok(Self {
+            ulid,
+            id: SessionId::new(&spec.pod.name, ulid),
+            name: spec.name.clone(),
+            pod: spec.pod.name.clone(),
+            runtime: spec.runtime,
+            agent: spec.agent,
+            labels: spec.labels.clone(),
+            created: event.time,
+            keep: spec.pod.keep,
+            remove: spec.remove,
+            agent_sessions: spec.agent_session.iter().cloned().collect(),
+            runs: Vec::new(),
+            removed: None,
+        })
+    }
+
+    /// Takes the next event. Returns whether anything changed.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`]; nothing is changed then.
+    pub fn apply(&mut self, event: &Event) -> Result<bool, IllegalTransition> {
+        let illegal = |state| IllegalTransition {
+            state,
+            event: event.kind.name(),
+        };
+        match &event.kind {
+            EventKind::Created { .. } => return Err(illegal("there already")),
+            EventKind::Removed { complete, .. } => {
+                if self.live_run().is_some() {
+                    return Err(illegal("live"));
+                }
+                self.removed = Some(*complete);
+                return Ok(true);
+            }
+            EventKind::Queued {
+                how, prompt, env, ..
+            } => {
+                if event.run as usize != self.runs.len() || self.removed.is_some() {
+                    return Err(illegal("of another run"));
+                }
+                self.runs.push(RunRecord {
+                    number: event.run,
+                    how: *how,
+                    prompt: prompt.summary(200),
+                    queued_seq: event.seq,
+                    env: env.clone(),
+                    queued: event.time,
+                    started: None,
+                    image: None,
+                    result: None,
+                    interrupted: false,
+                    state: RunState::queued(),
+                });
+                return Ok(true);
+            }
+            _ => {}
+        }
+        let run = self
+            .runs
+            .get_mut(event.run as usize)
+            .ok_or_else(|| illegal("not there"))?;
+        if let EventKind::Output(_) | EventKind::BuildOutput { .. } = event.kind {
+            run.state.accepts_output(&event.kind)?;
+            return Ok(false);
+        }
+        run.state = run.state.next(&event.kind, event.time)?;
+        match &event.kind {
+            EventKind::BuildComplete { image, .. } => run.image = Some(image.clone()),
+            EventKind::ContainerStarted { .. } => run.started = Some(event.time),
+            EventKind::Signalled { signal, .. } if signal == "SIGINT" => run.interrupted = true,
+            EventKind::Agent { event } => {
+                let (AgentEvent::Init { agent_session, .. }
+                | AgentEvent::Result { agent_session, .. }) = event;
+                if let AgentEvent::Result { .. } = event {
+                    run.result = Some(event.clone());
+                }
+                if let Some(id) = agent_session
+                    && self.agent_sessions.last() != Some(id)
+                {
+                    self.agent_sessions.push(id.clone());
+                }
+            }
+            EventKind::Note { .. } => return Ok(false),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// The run that is not over, the earliest if several wait.
+    #[must_use]
+    pub fn live_run(&self) -> Option<&RunRecord> {
+        self.runs.iter().find(|run| !run.state.is_ended())
+    }
+
+    /// The run that says how the session stands: the live one, else the last.
+    #[must_use]
+    pub fn current_run(&self) -> Option<&RunRecord> {
+        self.live_run().or_else(|| self.runs.last())
+    }
+
+    /// Whether a run is not over.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live_run().is_some()
+    }
+
+    /// The last container that ran, which may be kept to be resumed from.
+    #[must_use]
+    pub fn last_place(&self) -> Option<(&RunRecord, &super::run::Place)> {
+        self.runs.iter().rev().find_map(|run| match &run.state {
+            RunState::Ended {
+                place: Some(place), ..
+            } if run.started.is_some() => Some((run, place)),
+            _ => None,
+        })
+    }
+}
+
+impl RunState {
+    /// The cheap check for the two events that come by the million.
+    fn accepts_output(&self, kind: &EventKind) -> Result<(), IllegalTransition> {
+        use super::run::Phase;
+        let fits = match (self, kind) {
+            (
+                Self::Live {
+                    phase: Phase::Running { .. },
+                    ..
+                },
+                EventKind::Output(_),
+            ) => true,
+            (
+                Self::Live {
+                    phase: Phase::Building { .. },
+                    ..
+                },
+                EventKind::BuildOutput { .. },
+            ) => true,
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(IllegalTransition {
+            state: self.name(),
+            event: kind.name(),
+        })
+    }
+}

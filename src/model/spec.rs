@@ -1,0 +1,192 @@
+//! What is to be run, frozen when a session is dispatched.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::ids::PodName;
+
+/// Where sessions run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeName {
+    /// Containers of a Docker engine.
+    Docker,
+    /// Plain processes of this machine; isolates nothing.
+    Local,
+    /// A scripted engine over local processes, for tests.
+    Fake,
+}
+
+impl fmt::Display for RuntimeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Docker => "docker",
+            Self::Local => "local",
+            Self::Fake => "fake",
+        })
+    }
+}
+
+/// Which agent's command line and output are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentKind {
+    /// Claude Code.
+    Claude,
+    /// Any program: the prompt on standard input, plain lines out.
+    Command,
+}
+
+impl fmt::Display for AgentKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Claude => "claude",
+            Self::Command => "command",
+        })
+    }
+}
+
+/// What the agent may do without being asked, inside its container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Permissions {
+    /// Everything: the container is the fence.
+    #[default]
+    Bypass,
+    /// What the agent's own configuration allows.
+    Default,
+}
+
+/// A directory or file of the host, or a named volume, in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path on the host; `~` and the pod's directory are resolved.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: String,
+    /// The container may not write.
+    pub read_only: bool,
+}
+
+/// A session's pod as it was at dispatch. Later changes to the pod's directory
+/// change new sessions only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSpec {
+    /// The pod.
+    pub name: PodName,
+    /// Its directory: the image's build context.
+    pub dir: PathBuf,
+    /// The image's name, `cldpd-<pod>` unless `pod.json` says otherwise.
+    pub image: String,
+    /// Whether there is a Dockerfile to build it from.
+    pub dockerfile: bool,
+    /// `env` without the values that count as secrets.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Names of `env` whose values count as secrets (their names say key,
+    /// token, secret or password) and are not recorded.
+    #[serde(default)]
+    pub secret_env: Vec<String>,
+    /// `inheritEnv`: names whose values come from whoever dispatches.
+    #[serde(default)]
+    pub inherit_env: Vec<String>,
+    /// `buildArgs`. They stand in the image's history and are no place for secrets.
+    #[serde(default)]
+    pub build_args: BTreeMap<String, String>,
+    /// `workdir`; the image's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// `mounts`.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// `groupAdd`.
+    #[serde(default)]
+    pub group_add: Vec<String>,
+    /// `extraHosts`, as `name:address`.
+    #[serde(default)]
+    pub extra_hosts: Vec<String>,
+    /// `network`: an engine's network mode, such as `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// `labels`, put on the container.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `entrypoint`: the program of agent kind `command`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// `args`: further arguments to the agent.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// `maxParallel`: sessions of this pod at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
+    /// `keep`: what is kept of a container after its end.
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+/// How long an ended session's container is kept, so that it can be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Removed at once; a resume is refused.
+    Never,
+    /// Days after the end.
+    Days(u32),
+    /// Until it is removed by hand.
+    Always,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self::Days(7)
+    }
+}
+
+/// How the image is come by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildOptions {
+    /// Build even if nothing changed.
+    #[serde(default)]
+    pub force: bool,
+    /// Build without the builder's cache.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Ask the registry for newer base images.
+    #[serde(default)]
+    pub pull: bool,
+}
+
+/// Everything about a session that is fixed at dispatch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// `--name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `--label`s.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Where it runs.
+    pub runtime: RuntimeName,
+    /// Which agent.
+    pub agent: AgentKind,
+    /// The model that the agent is told to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the agent may do without asking.
+    #[serde(default)]
+    pub permissions: Permissions,
+    /// The agent's own session id, where cldpd can choose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_session: Option<String>,
+    /// The pod, frozen.
+    pub pod: PodSpec,
+    /// How the image is come by.
+    #[serde(default)]
+    pub build: BuildOptions,
+    /// `--rm`: the container goes with the run's end.
+    #[serde(default)]
+    pub remove: bool,
+}

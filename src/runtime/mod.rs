@@ -1,0 +1,284 @@
+//! Places where a shim can be put, and the client that talks to it there.
+//!
+//! A [`Runtime`] makes images and containers (or what stands for them) and
+//! nothing else: what the agent says, its exit code and its signals go through
+//! the shim ([`shim`]), the same for every runtime.
+
+pub mod docker;
+pub mod fake;
+pub mod local;
+pub mod session_dir;
+pub mod shim;
+
+use crate::model::spec::BuildOptions;
+use crate::model::spec::PodSpec;
+use crate::model::{HomeId, RuntimeName, SessionId, Timestamp, Ulid};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// A result of a runtime.
+pub type Result<T, E = RuntimeError> = std::result::Result<T, E>;
+
+/// What a runtime could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The engine cannot be reached, is too old or does not permit it. May pass.
+    #[error("{runtime} is not available: {cause}")]
+    Unavailable {
+        /// The runtime's name.
+        runtime: RuntimeName,
+        /// Why.
+        cause: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The image could not be built.
+    #[error("the image {tag} could not be built: {cause}")]
+    Build {
+        /// Its tag.
+        tag: String,
+        /// The builder's word, with its exit code where it has one, and the last lines of its output.
+        cause: String,
+    },
+    /// The image is missing, or not for this machine.
+    #[error("the image {tag} cannot be used: {cause}")]
+    Image {
+        /// Its tag.
+        tag: String,
+        /// Why.
+        cause: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The container could not be created, started or changed.
+    #[error("container {container}: {cause}")]
+    Container {
+        /// Its name.
+        container: String,
+        /// Why.
+        cause: String,
+    },
+    /// Something on this machine's file system failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as in "cannot write".
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+impl From<RuntimeError> for crate::model::Error {
+    fn from(error: RuntimeError) -> Self {
+        use crate::model::{Error, ErrorCode};
+        let text = error.to_string();
+        match error {
+            RuntimeError::Unavailable { hint, .. } => Error {
+                code: ErrorCode::RuntimeUnavailable,
+                message: text,
+                hint,
+            },
+            RuntimeError::Build { .. } => Error::new(ErrorCode::BuildFailed, text),
+            RuntimeError::Image { hint, .. } => Error {
+                code: ErrorCode::ContainerFailed,
+                message: text,
+                hint,
+            },
+            RuntimeError::Container { .. } | RuntimeError::Io { .. } => {
+                Error::new(ErrorCode::ContainerFailed, text)
+            }
+        }
+    }
+}
+
+/// Whose something is; every object of an engine carries it as labels
+/// (`cldpd.home`, `cldpd.session`, `cldpd.pod`, `cldpd.run`, `cldpd.attempt`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The home.
+    pub home: HomeId,
+    /// The session.
+    pub session: Ulid,
+    /// The session's id.
+    pub id: SessionId,
+    /// The run.
+    pub run: u32,
+    /// The attempt.
+    pub attempt: u32,
+}
+
+/// What an engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// One line: name, version, API, where.
+    pub description: String,
+    /// The machine's architecture, as images name it (`amd64`, `arm64`).
+    pub architecture: String,
+}
+
+/// An image, ready to be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its id: what containers are created from.
+    pub id: String,
+    /// Nothing had to be built.
+    pub cached: bool,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// What an image says about how it is to be run. Frozen from the first image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ImageConfig {
+    /// ENTRYPOINT and CMD, joined.
+    pub command: Vec<String>,
+    /// WORKDIR.
+    pub workdir: Option<String>,
+    /// USER, empty for root.
+    pub user: String,
+}
+
+/// What a container is created with.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// Whose.
+    pub owner: Owner,
+    /// The container's name.
+    pub name: String,
+    /// The image's id.
+    pub image: String,
+    /// What of the pod concerns the container.
+    pub pod: PodSpec,
+    /// Working directory; the image's when absent.
+    pub workdir: Option<String>,
+    /// User; the image's when absent.
+    pub user: Option<String>,
+    /// The session's directory on the host.
+    pub dirs: session_dir::RunDir,
+    /// Volumes by name that an earlier container of the session had, with their targets.
+    pub volumes: Vec<(String, String)>,
+}
+
+/// How a container stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceState {
+    /// Not there.
+    Gone,
+    /// Created, never started.
+    Created,
+    /// Runs; `pid` is its first process on this machine, where that is known.
+    Running {
+        /// Host pid of the shim.
+        pid: Option<u32>,
+        /// Frozen by the engine.
+        paused: bool,
+    },
+    /// Ended.
+    Exited(ExitInfo),
+}
+
+/// What an engine says about an ended container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExitInfo {
+    /// Its exit code.
+    pub code: i64,
+    /// The engine's flag; also set for a child's death.
+    pub oom_killed: bool,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// The engine's own error.
+    pub error: Option<String>,
+}
+
+/// A container, as the engine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose it is, by its labels.
+    pub owner: Owner,
+    /// Its name.
+    pub name: String,
+    /// The engine's id.
+    pub id: String,
+    /// How it stands.
+    pub state: PlaceState,
+    /// Volumes by name, with their targets.
+    pub volumes: Vec<(String, String)>,
+}
+
+/// A place where sessions run.
+///
+/// Every call may be repeated: what is there already is found by its labels,
+/// what is gone already is gone. Objects of other homes are never touched.
+/// Dropping a call's future abandons it (a build is cancelled by that).
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Its name.
+    fn name(&self) -> RuntimeName;
+
+    /// Whether it can be used, and what it is.
+    async fn check(&self) -> Result<EngineInfo>;
+
+    /// The pod's image: what is there if its context and arguments have not
+    /// changed, else built, its output lines sent to `lines` while it runs.
+    async fn build(
+        &self,
+        home: HomeId,
+        pod: &PodSpec,
+        options: BuildOptions,
+        lines: mpsc::Sender<Vec<u8>>,
+    ) -> Result<Image>;
+
+    /// When the image `tag` was made, if it is there.
+    async fn image_created(&self, tag: &str) -> Result<Option<Timestamp>>;
+
+    /// What the image says about how it is to be run.
+    async fn image_config(&self, image: &str) -> Result<ImageConfig>;
+
+    /// Creates the container, or finds the one that an earlier call created
+    /// (all labels agree). Returns the engine's id. A name that somebody else
+    /// holds is an error.
+    async fn create(&self, request: &CreateRequest) -> Result<String>;
+
+    /// Starts it: the shim runs when this returns, or has failed to.
+    async fn start(&self, request: &CreateRequest) -> Result<()>;
+
+    /// The container of this owner and name, if there is one.
+    async fn find(&self, owner: &Owner, name: &str) -> Result<Option<Found>>;
+
+    /// All containers of this home.
+    async fn list(&self, home: HomeId) -> Result<Vec<Found>>;
+
+    /// Waits until it has ended, and says how. `None` when it is gone.
+    async fn wait(&self, owner: &Owner, name: &str) -> Result<Option<ExitInfo>>;
+
+    /// Unfreezes a paused container.
+    async fn unpause(&self, owner: &Owner, name: &str) -> Result<()>;
+
+    /// Makes an image of an ended container's file system; returns its id. The
+    /// image is labelled with `owner`.
+    async fn snapshot(&self, owner: &Owner, name: &str, tag: &str) -> Result<String>;
+
+    /// Kills and removes the container, and its volumes without a name when `volumes`.
+    async fn remove(&self, owner: &Owner, name: &str, volumes: bool) -> Result<()>;
+
+    /// Removes all that this session has in the engine: containers, snapshots, volumes.
+    async fn remove_session(&self, home: HomeId, session: Ulid) -> Result<()>;
+
+    /// Deletes a directory of ours in which containers may have made files that are not ours.
+    async fn purge(&self, dir: &Path) -> Result<()>;
+}
+
+/// Further labels of the user's, without those that are ours.
+#[must_use]
+pub fn user_labels(pod: &PodSpec) -> BTreeMap<String, String> {
+    let ours = |key: &str| key == "cldpd" || key.starts_with("cldpd.");
+    pod.labels
+        .iter()
+        .filter(|(key, _)| !ours(key))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}

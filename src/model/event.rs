@@ -5,7 +5,7 @@ use super::bytes::Blob;
 use super::error::ErrorCode;
 use super::ids::{SessionId, Ulid};
 use super::outcome::Outcome;
-use super::spec::Spec;
+use super::spec::{ImageConfig, Spec};
 use super::time::Timestamp;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,9 @@ pub enum EventKind {
         /// When the image was made, if the engine says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         created: Option<Timestamp>,
+        /// What the image says about how it is to be run; a snapshot says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<ImageConfig>,
     },
     /// About to create a container: durable before the engine hears of it.
     Creating {

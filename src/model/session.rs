@@ -4,7 +4,7 @@ use super::agent_event::AgentEvent;
 use super::event::{Event, EventKind, How};
 use super::ids::{PodName, SessionId, Ulid};
 use super::run::{IllegalTransition, RunState};
-use super::spec::{AgentKind, Keep, RuntimeName};
+use super::spec::{AgentKind, ImageConfig, Keep, RuntimeName};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +38,9 @@ pub struct SessionRecord {
     /// The agent's own ids of the conversation, newest last.
     #[serde(default)]
     pub agent_sessions: Vec<String>,
+    /// What its first image says about how it is to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_config: Option<ImageConfig>,
     /// Its runs, by number.
     pub runs: Vec<RunRecord>,
     /// What it had was removed: `Some(false)` when something is left to remove.
@@ -101,6 +104,7 @@ impl SessionRecord {
             keep: spec.pod.keep,
             remove: spec.remove,
             agent_sessions: spec.agent_session.iter().cloned().collect(),
+            image_config: None,
             runs: Vec::new(),
             removed: None,
         })
@@ -157,7 +161,12 @@ impl SessionRecord {
         }
         run.state = run.state.next(&event.kind, event.time)?;
         match &event.kind {
-            EventKind::BuildComplete { image, .. } => run.image = Some(image.clone()),
+            EventKind::BuildComplete { image, config, .. } => {
+                run.image = Some(image.clone());
+                if self.image_config.is_none() {
+                    self.image_config.clone_from(config);
+                }
+            }
             EventKind::ContainerStarted { .. } => run.started = Some(event.time),
             EventKind::Signalled { signal, .. } if signal == "SIGINT" => run.interrupted = true,
             EventKind::Agent { event } => {

@@ -145,6 +145,29 @@ impl Default for Keep {
     }
 }
 
+/// What an image says about how it is to be run. Frozen from the first image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// ENTRYPOINT and CMD, joined.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// WORKDIR.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// USER, empty for root.
+    #[serde(default)]
+    pub user: String,
+}
+
+impl ImageConfig {
+    /// The image's user is root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        let user = self.user.split(':').next().unwrap_or_default();
+        matches!(user, "" | "0" | "root")
+    }
+}
+
 /// How the image is come by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildOptions {

@@ -10,8 +10,8 @@ pub mod local;
 pub mod session_dir;
 pub mod shim;
 
-use crate::model::spec::BuildOptions;
-use crate::model::spec::PodSpec;
+pub use crate::model::spec::ImageConfig;
+use crate::model::spec::{BuildOptions, PodSpec};
 use crate::model::{HomeId, RuntimeName, SessionId, Timestamp, Ulid};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -129,17 +129,6 @@ pub struct Image {
     pub cached: bool,
     /// When it was made.
     pub created: Option<Timestamp>,
-}
-
-/// What an image says about how it is to be run. Frozen from the first image.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ImageConfig {
-    /// ENTRYPOINT and CMD, joined.
-    pub command: Vec<String>,
-    /// WORKDIR.
-    pub workdir: Option<String>,
-    /// USER, empty for root.
-    pub user: String,
 }
 
 /// What a container is created with.

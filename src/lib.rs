@@ -5,4 +5,5 @@
 
 pub mod agent;
 pub mod model;
+pub mod pod;
 pub mod runtime;

@@ -7,3 +7,4 @@ pub mod agent;
 pub mod model;
 pub mod pod;
 pub mod runtime;
+pub mod store;

@@ -1,0 +1,18 @@
+//! The journal: everything that happened, in one sled database.
+//!
+//! [`Journal`] writes and lives on one thread; [`Reader`]s are cheap and many.
+//! What a reader sees is on disk: the rows of a commit stay invisible until
+//! its barrier is done. Events of a session are dense; a reader that finds a
+//! hole reports it and never skips it.
+
+mod block;
+mod error;
+mod journal;
+mod reader;
+mod types;
+
+pub use block::BlockError;
+pub use error::{AppendError, StoreError};
+pub use journal::{Journal, Opened};
+pub use reader::{Reader, Sessions};
+pub use types::{Append, BadCursor, Claim, Committed, FirehoseCursor, Options, RequestRow};

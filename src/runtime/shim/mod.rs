@@ -1,0 +1,39 @@
+//! The shim, seen from outside: its binary, its client and the reader of its spool.
+//!
+//! The formats are the shim's own source files, so that both sides are always
+//! of one mind. What lies in a run's directory was in the hands of a container
+//! and is not trusted: nothing there is followed, believed or read without bound.
+
+#[path = "../../../shim/bytes.rs"]
+pub mod bytes;
+mod client;
+mod connect;
+#[path = "../../../shim/crc.rs"]
+pub mod crc;
+pub(crate) mod files;
+mod install;
+mod read;
+#[path = "../../../shim/spool.rs"]
+pub mod spool;
+#[path = "../../../shim/wire.rs"]
+pub mod wire;
+
+pub use client::{Hello, RunBody, Shim, ShimError};
+pub use connect::Peer;
+pub use install::{install, prepare_run};
+pub use read::{Control, Record, RecordBody, Spool, SpoolError};
+
+/// The shim's program; empty where this machine cannot run it.
+pub const BINARY: &[u8] = include_bytes!(env!("CLDPD_SHIM"));
+
+/// The architecture that [`BINARY`] is for, as images name it.
+pub const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    std::env::consts::ARCH
+};
+
+/// Exit code of a shim that has something to complain about itself.
+pub const SHIM_FAILED: u8 = 125;

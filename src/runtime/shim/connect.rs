@@ -12,9 +12,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout_at};
 
 /// A shim that listens but does not answer within this is taken for stuck (or paused).
@@ -69,7 +69,7 @@ async fn reach(
         Err(error) => return Err(broken(error)),
     };
     // Watched before the first look, so that nothing can appear in between unseen.
-    let watch = if patience.is_zero() {
+    let mut watch = if patience.is_zero() {
         None
     } else {
         Some(Watch::new(path).map_err(broken)?)
@@ -88,7 +88,7 @@ async fn reach(
                 message: message.trim_end().to_owned(),
             });
         }
-        let Some(watch) = &watch else {
+        let Some(watch) = &mut watch else {
             return Err(dead());
         };
         match timeout_at(deadline, watch.changed()).await {
@@ -220,7 +220,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// Tells when something appears in a directory.
-struct Watch(AsyncFd<OwnedFd>);
+struct Watch(pipe::Receiver);
 
 impl Watch {
     fn new(path: &Path) -> io::Result<Self> {
@@ -230,18 +230,11 @@ impl Watch {
             | inotify::WatchFlags::DELETE_SELF
             | inotify::WatchFlags::ONLYDIR;
         inotify::add_watch(&fd, path, what)?;
-        Ok(Self(AsyncFd::register(fd)?))
+        files::readable(fd).map(Self)
     }
 
-    async fn changed(&self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        loop {
-            let mut ready = self.0.readable().await?;
-            let read = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut buffer)?));
-            match read {
-                Ok(result) => return result.map(|_| ()),
-                Err(_) => continue,
-            }
-        }
+    async fn changed(&mut self) -> io::Result<()> {
+        let mut events = [0; 4096];
+        self.0.read(&mut events).await.map(|_| ())
     }
 }

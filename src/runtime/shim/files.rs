@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use tokio::net::unix::pipe;
 
 /// The directory, as a place to open things beneath.
 pub(crate) fn directory(path: &Path) -> io::Result<OwnedFd> {
@@ -43,4 +44,13 @@ pub(crate) fn small_text(directory: &OwnedFd, name: &str, max: u64) -> io::Resul
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A descriptor that becomes readable at some time, to be awaited. It has to be
+/// non-blocking if it is read.
+///
+/// tokio's `AsyncFd` cannot be made without `unsafe`; its pipes can, and the
+/// unchecked ones take any descriptor that can be waited for.
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd_unchecked(fd)
 }

@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod agent;
+pub mod client;
 pub mod model;
 pub mod pod;
 pub mod runtime;

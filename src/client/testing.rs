@@ -1,0 +1,172 @@
+//! A daemon that answers what a test tells it to, in order.
+
+use super::{Client, Home, Launcher, VERSION};
+use crate::model::api::VERSION_HEADER;
+use crate::model::{Error, ErrorCode, Result};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// What a request is met with.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// The connection is closed.
+    Break,
+    /// An answer with a body.
+    Body {
+        status: u16,
+        version: Option<&'static str>,
+        body: String,
+    },
+}
+
+impl Answer {
+    pub(crate) fn json(value: &impl serde::Serialize) -> Self {
+        Self::body(200, serde_json::to_string(value).unwrap_or_default())
+    }
+
+    pub(crate) fn error(status: u16, error: &Error) -> Self {
+        Self::body(status, serde_json::to_string(error).unwrap_or_default())
+    }
+
+    pub(crate) fn stream(parts: &[&str]) -> Self {
+        Self::body(200, parts.concat())
+    }
+
+    fn body(status: u16, body: String) -> Self {
+        Self::Body {
+            status,
+            version: Some(VERSION),
+            body,
+        }
+    }
+
+    pub(crate) fn version(mut self, other: &'static str) -> Self {
+        if let Self::Body { version, .. } = &mut self {
+            *version = Some(other);
+        }
+        self
+    }
+
+    pub(crate) fn no_version(mut self) -> Self {
+        if let Self::Body { version, .. } = &mut self {
+            *version = None;
+        }
+        self
+    }
+}
+
+/// A line of an event stream.
+pub(crate) fn event(seq: u64) -> String {
+    format!(
+        "{{\"session\":\"mypod-00000001\",\"ulid\":\"00000000000000000000000001\",\"seq\":{seq},\
+         \"run\":0,\"time\":\"2026-01-01T00:00:00Z\",\"kind\":\"output\",\
+         \"stream\":\"stdout\",\"data\":\"line {seq}\"}}\n"
+    )
+}
+
+pub(crate) fn runtime_error(e: std::io::Error) -> Error {
+    Error::new(ErrorCode::Internal, e.to_string())
+}
+
+/// A running one; it ends with its runtime.
+pub(crate) struct Server {
+    home: Home,
+    seen: Arc<Mutex<Vec<(String, String)>>>,
+    _dir: TempDir,
+}
+
+impl Server {
+    pub(crate) fn start(answers: impl IntoIterator<Item = Answer>) -> Result<Self> {
+        let dir = tempfile::tempdir().map_err(runtime_error)?;
+        let home = Home::new(dir.path())?;
+        std::fs::create_dir_all(home.run()).map_err(runtime_error)?;
+        let listener = UnixListener::bind(home.socket()).map_err(runtime_error)?;
+        let mut answers: VecDeque<Answer> = answers.into_iter().collect();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A connection that is only looked at gets no answer.
+                let _ = serve(stream, &mut answers, &log).await;
+            }
+        });
+        Ok(Self {
+            home,
+            seen,
+            _dir: dir,
+        })
+    }
+
+    /// A client that starts no daemon.
+    pub(crate) fn client(&self) -> Client {
+        Client::unchecked(&self.home, None)
+    }
+
+    /// A client that may start one.
+    pub(crate) fn launching(&self, launcher: Launcher) -> Client {
+        Client::unchecked(&self.home, Some(launcher))
+    }
+
+    /// The first lines of the requests that came, without the protocol.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// The bodies of the requests that came.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().map(|(_, body)| body.clone()).collect()
+    }
+}
+
+async fn serve(
+    stream: UnixStream,
+    answers: &mut VecDeque<Answer>,
+    log: &Mutex<Vec<(String, String)>>,
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    if stream.read_line(&mut line).await? == 0 {
+        return Ok(());
+    }
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        stream.read_line(&mut header).await?;
+        if header.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    let request = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    log.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push((request, String::from_utf8_lossy(&body).into_owned()));
+    let Some(Answer::Body {
+        status,
+        version,
+        body,
+    }) = answers.pop_front()
+    else {
+        return Ok(());
+    };
+    let version = version.map_or(String::new(), |v| format!("{VERSION_HEADER}: {v}\r\n"));
+    let head = format!(
+        "HTTP/1.1 {status} Status\r\n{version}transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    if !body.is_empty() {
+        let chunk = format!("{:x}\r\n{body}\r\n", body.len());
+        stream.write_all(chunk.as_bytes()).await?;
+    }
+    stream.write_all(b"0\r\n\r\n").await?;
+    stream.shutdown().await
+}

@@ -1,1 +1,154 @@
-//! To come.
+//! Containers of a Docker engine, by its API.
+//!
+//! Every object that is made carries the labels of [`labels`]; what does not is
+//! never touched. Nothing that is secret reaches the engine, and no output
+//! comes from it but a builder's.
+
+mod build;
+mod container;
+mod context;
+mod endpoint;
+mod engine;
+mod flight;
+mod image;
+mod labels;
+mod place;
+mod progress;
+mod purge;
+mod removal;
+mod volumes;
+
+pub use endpoint::DockerConfig;
+
+use super::{
+    CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, Result, Runtime,
+};
+use crate::model::spec::{BuildOptions, PodSpec};
+use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
+use async_trait::async_trait;
+use engine::Engine;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc};
+
+/// A Docker engine as a place for sessions.
+///
+/// It is looked for when it is first needed, and again after it was not there.
+pub struct Docker {
+    config: DockerConfig,
+    /// The directory of all sessions' directories.
+    sessions: PathBuf,
+    home: HomeId,
+    /// The shim's program, for deleting what is root's.
+    shim: &'static [u8],
+    engine: Mutex<Option<Arc<Engine>>>,
+    builds: image::Builds,
+}
+
+impl Docker {
+    /// The engine that `config` leads to. `sessions` is the directory of all
+    /// sessions' directories: nothing outside it is ever purged. `shim` is the
+    /// shim's program.
+    #[must_use]
+    pub fn new(config: DockerConfig, sessions: PathBuf, home: HomeId, shim: &'static [u8]) -> Self {
+        Self {
+            config,
+            sessions,
+            home,
+            shim,
+            engine: Mutex::default(),
+            builds: image::Builds::default(),
+        }
+    }
+
+    async fn engine(&self) -> Result<Arc<Engine>> {
+        let mut slot = self.engine.lock().await;
+        if let Some(engine) = slot.as_ref().filter(|engine| !engine.is_lost()) {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = Arc::new(Engine::find(&self.config).await?);
+        *slot = Some(Arc::clone(&engine));
+        Ok(engine)
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    fn name(&self) -> RuntimeName {
+        RuntimeName::Docker
+    }
+
+    async fn check(&self) -> Result<EngineInfo> {
+        // Asks anew: an engine that answered once may have gone or changed.
+        let engine = Arc::new(Engine::find(&self.config).await?);
+        let info = engine.info.clone();
+        *self.engine.lock().await = Some(engine);
+        Ok(info)
+    }
+
+    async fn build(
+        &self,
+        home: HomeId,
+        pod: &PodSpec,
+        options: BuildOptions,
+        lines: mpsc::Sender<Vec<u8>>,
+    ) -> Result<Image> {
+        let engine = self.engine().await?;
+        image::ready(engine, &self.builds, home, pod, options, &lines).await
+    }
+
+    async fn image_created(&self, tag: &str) -> Result<Option<Timestamp>> {
+        image::created(&*self.engine().await?, tag).await
+    }
+
+    async fn image_config(&self, image: &str) -> Result<ImageConfig> {
+        image::config(&*self.engine().await?, image).await
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<String> {
+        container::create(&*self.engine().await?, request).await
+    }
+
+    async fn start(&self, request: &CreateRequest) -> Result<()> {
+        place::start(&*self.engine().await?, request).await
+    }
+
+    async fn find(&self, owner: &Owner, name: &str) -> Result<Option<Found>> {
+        place::find(&*self.engine().await?, owner, name).await
+    }
+
+    async fn list(&self, home: HomeId) -> Result<Vec<Found>> {
+        place::list(&*self.engine().await?, home).await
+    }
+
+    async fn wait(&self, owner: &Owner, name: &str) -> Result<Option<ExitInfo>> {
+        place::wait(&*self.engine().await?, owner, name).await
+    }
+
+    async fn unpause(&self, owner: &Owner, name: &str) -> Result<()> {
+        place::unpause(&*self.engine().await?, owner, name).await
+    }
+
+    async fn snapshot(&self, owner: &Owner, name: &str, tag: &str) -> Result<String> {
+        removal::snapshot(&*self.engine().await?, owner, name, tag).await
+    }
+
+    async fn remove(&self, owner: &Owner, name: &str, volumes: bool) -> Result<()> {
+        removal::remove(&*self.engine().await?, owner, name, volumes).await
+    }
+
+    async fn remove_session(&self, home: HomeId, session: Ulid) -> Result<()> {
+        removal::remove_session(&*self.engine().await?, home, session).await
+    }
+
+    async fn purge(&self, dir: &Path) -> Result<()> {
+        let Some(refused) = purge::beneath(&self.sessions, dir).await? else {
+            return Ok(());
+        };
+        if self.shim.is_empty() {
+            return Err(refused.into_error());
+        }
+        let engine = self.engine().await?;
+        refused.with_helper(&engine, self.home, self.shim).await
+    }
+}

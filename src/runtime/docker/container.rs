@@ -1,0 +1,219 @@
+//! What a container is created with, and creating it.
+//!
+//! Nothing secret is in a container's configuration: no environment, no prompt,
+//! no argument but where the shim finds its directory.
+
+use super::engine::{Engine, QUICK, SLOW};
+use super::image;
+use super::labels;
+use super::volumes;
+use crate::runtime::session_dir::{CONTAINER_BIN, CONTAINER_RUN};
+use crate::runtime::{CreateRequest, Owner, Result, RuntimeError, user_labels};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
+    Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// How long an engine that stops the container waits before it kills: the
+/// shim's grace of 10 s, and 15 s for the last records.
+const STOP_TIMEOUT: i64 = 25;
+
+/// The shim's argument list.
+fn serve_command(owner: &Owner) -> Vec<String> {
+    vec![
+        "serve".to_owned(),
+        CONTAINER_RUN.to_owned(),
+        owner.session.to_string(),
+        owner.run.to_string(),
+        owner.attempt.to_string(),
+    ]
+}
+
+/// Creates it, or finds the one that is there already.
+pub(super) async fn create(engine: &Engine, request: &CreateRequest) -> Result<String> {
+    if let Some(found) = look(engine, &request.name).await? {
+        return same(&found, request);
+    }
+    let image = image::inspect(engine, &request.image).await?;
+    let declared = image.config.and_then(|config| config.volumes);
+    let body = body(request, &declared.unwrap_or_default())?;
+    let options = CreateContainerOptionsBuilder::new()
+        .name(&request.name)
+        .build();
+    let created = engine.client.create_container(Some(options), body);
+    match engine.call(SLOW, created).await {
+        Ok(created) => Ok(created.id),
+        Err(failure) if failure.is_conflict() => match look(engine, &request.name).await? {
+            // Somebody was quicker: another attempt of ours, or a stranger.
+            Some(found) => same(&found, request),
+            None => Err(failure.of_container(&request.name)),
+        },
+        Err(failure) => Err(failure.of_container(&request.name)),
+    }
+}
+
+/// The container of this name, whosever it is.
+pub(super) async fn look(engine: &Engine, name: &str) -> Result<Option<ContainerInspectResponse>> {
+    let options = None::<InspectContainerOptions>;
+    match engine
+        .call(QUICK, engine.client.inspect_container(name, options))
+        .await
+    {
+        // An id, or the beginning of one, finds a container too; that is not its name.
+        Ok(found) => Ok((name_of(&found) == name).then_some(found)),
+        Err(failure) if failure.is_missing() => Ok(None),
+        Err(failure) => Err(failure.of_container(name)),
+    }
+}
+
+/// The container's name, without the slash that the engine puts before it.
+pub(super) fn name_of(found: &ContainerInspectResponse) -> &str {
+    let name = found.name.as_deref().unwrap_or_default();
+    name.strip_prefix('/').unwrap_or(name)
+}
+
+/// The container's labels.
+pub(super) fn labels_of(found: &ContainerInspectResponse) -> HashMap<String, String> {
+    let config = found.config.as_ref();
+    config
+        .and_then(|config| config.labels.clone())
+        .unwrap_or_default()
+}
+
+/// Whether it is the one that the request would make.
+fn same(found: &ContainerInspectResponse, request: &CreateRequest) -> Result<String> {
+    let labels = labels_of(found);
+    let owner = labels::owner(&labels, &request.name);
+    let id = found.id.clone().unwrap_or_default();
+    if owner.as_ref() == Some(&request.owner) {
+        return Ok(id);
+    }
+    let short = id.get(..12).unwrap_or(&id);
+    let whose = match owner {
+        Some(owner) if owner.home != request.owner.home => {
+            format!("a container of another cldpd home ({})", owner.home)
+        }
+        Some(owner) => format!(
+            "run {} (attempt {}) of session {}",
+            owner.run, owner.attempt, owner.id
+        ),
+        None => "a container that cldpd did not make".to_owned(),
+    };
+    Err(RuntimeError::Container {
+        container: request.name.clone(),
+        cause: format!(
+            "the name is held by {short}, {whose}; remove it with `docker rm -f {short}`, or rename it"
+        ),
+    })
+}
+
+fn body(request: &CreateRequest, declared: &[String]) -> Result<ContainerCreateBody> {
+    let pod = &request.pod;
+    let mut all: HashMap<_, _> = user_labels(pod).into_iter().collect();
+    all.extend(labels::of_owner(&request.owner));
+    all.insert(labels::NAME.to_owned(), request.name.clone());
+    Ok(ContainerCreateBody {
+        image: Some(request.image.clone()),
+        entrypoint: Some(vec![format!("{CONTAINER_BIN}/shim")]),
+        cmd: Some(serve_command(&request.owner)),
+        working_dir: request.workdir.clone(),
+        user: request.user.clone(),
+        labels: Some(all),
+        stop_signal: Some("SIGTERM".to_owned()),
+        stop_timeout: Some(STOP_TIMEOUT),
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        host_config: Some(HostConfig {
+            mounts: Some(mounts(request, declared)?),
+            group_add: some(&pod.group_add),
+            extra_hosts: some(&pod.extra_hosts),
+            network_mode: pod.network.clone(),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("none".to_owned()),
+                config: None,
+            }),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                maximum_retry_count: None,
+            }),
+            auto_remove: Some(false),
+            // The shim is the first process also where the engine would
+            // rather put one of its own there.
+            init: Some(false),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn some(list: &[String]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// Ours, the pod's, and the volumes, each target once.
+///
+/// As `Mounts` and not as `Binds`: a source that is missing has to fail, and
+/// not to be made by root.
+fn mounts(request: &CreateRequest, declared: &[String]) -> Result<Vec<Mount>> {
+    let dirs = &request.dirs;
+    let mut all = vec![
+        bind(&dirs.session.bin(), CONTAINER_BIN, true, &request.name)?,
+        bind(&dirs.path(), CONTAINER_RUN, false, &request.name)?,
+    ];
+    for mount in &request.pod.mounts {
+        all.push(if mount.source.is_absolute() {
+            bind(&mount.source, &mount.target, mount.read_only, &request.name)?
+        } else {
+            Mount {
+                typ: Some(MountType::VOLUME),
+                source: Some(text(&mount.source, &request.name)?),
+                target: Some(mount.target.clone()),
+                read_only: Some(mount.read_only),
+                ..Mount::default()
+            }
+        });
+    }
+    let taken = |all: &[Mount], target: &str| {
+        let target = target.trim_end_matches('/');
+        all.iter()
+            .filter_map(|mount| mount.target.as_deref())
+            .any(|other| other.trim_end_matches('/') == target)
+    };
+    for (name, target) in &request.volumes {
+        if !taken(&all, target) {
+            all.push(volumes::mount(&request.owner, name.clone(), target));
+        }
+    }
+    for target in declared {
+        if !taken(&all, target) {
+            let name = volumes::name(&request.owner, target);
+            all.push(volumes::mount(&request.owner, name, target));
+        }
+    }
+    Ok(all)
+}
+
+fn bind(source: &Path, target: &str, read_only: bool, container: &str) -> Result<Mount> {
+    Ok(Mount {
+        typ: Some(MountType::BIND),
+        source: Some(text(source, container)?),
+        target: Some(target.to_owned()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    })
+}
+
+/// The engine's API is JSON: a path that is no text cannot be told to it.
+fn text(path: &Path, container: &str) -> Result<String> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| RuntimeError::Container {
+            container: container.to_owned(),
+            cause: format!("the mount source {} is not UTF-8", path.display()),
+        })
+}

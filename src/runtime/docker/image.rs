@@ -1,0 +1,236 @@
+//! Images: there already, or built from the pod's directory.
+//!
+//! An image carries the digest of what it was built from as a label; it is
+//! built again only when that has changed, or when somebody insists.
+
+use super::build;
+use super::context::Context;
+use super::engine::{Engine, QUICK};
+use super::flight::Flights;
+use super::labels;
+use crate::model::spec::{BuildOptions, PodSpec};
+use crate::model::{HomeId, Timestamp};
+use crate::runtime::{Image, ImageConfig, Result, RuntimeError};
+use bollard::models::ImageInspect;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Builds that are under way.
+pub(super) type Builds = Flights<Arc<Result<Image>>>;
+
+/// The tag with its version: what is without one is `latest`.
+pub(super) fn full_tag(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    match last.contains(':') || image.contains('@') {
+        true => image.to_owned(),
+        false => format!("{image}:latest"),
+    }
+}
+
+/// The pod's image, built if need be.
+pub(super) async fn ready(
+    engine: Arc<Engine>,
+    builds: &Builds,
+    home: HomeId,
+    pod: &PodSpec,
+    options: BuildOptions,
+    lines: &mpsc::Sender<Vec<u8>>,
+) -> Result<Image> {
+    let tag = full_tag(&pod.image);
+    if !pod.dockerfile {
+        return present(&engine, &tag, pod).await;
+    }
+    let args = pod.build_args.clone();
+    let dir = pod.dir.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let context = Context::read(&dir)?;
+        let digest = context.digest(&args)?;
+        Ok::<_, RuntimeError>((context, digest))
+    });
+    let (context, digest) = read.await.map_err(|error| RuntimeError::Build {
+        tag: tag.clone(),
+        cause: format!("reading its context failed: {error}"),
+    })??;
+    let key = format!(
+        "{tag} {digest} {home} {} {} {}",
+        options.force, options.no_cache, options.pull
+    );
+    let order = build::Order {
+        tag: tag.clone(),
+        digest,
+        home,
+        pod: pod.name.clone(),
+        build_args: pod.build_args.clone(),
+        no_cache: options.no_cache,
+        pull: options.pull,
+        context,
+    };
+    let insisted = options.force || options.no_cache || options.pull;
+    let result = builds
+        .join(&key, lines, |log, cancel| async move {
+            let work = async {
+                if !insisted && let Some(image) = unchanged(&engine, &order).await? {
+                    return Ok(image);
+                }
+                let id = build::run(&engine, order, &log, cancel).await?;
+                let image = inspect(&engine, &id).await?;
+                checked(&engine, &tag, image, false)
+            };
+            Arc::new(work.await)
+        })
+        .await;
+    match result.as_deref() {
+        Some(Ok(image)) => Ok(image.clone()),
+        Some(Err(error)) => Err(shared(error)),
+        None => Err(RuntimeError::Build {
+            tag: full_tag(&pod.image),
+            cause: "the build was given up".to_owned(),
+        }),
+    }
+}
+
+/// The image that is there, if it was built by us from the same.
+async fn unchanged(engine: &Engine, order: &build::Order) -> Result<Option<Image>> {
+    let Some(image) = look(engine, &order.tag).await? else {
+        return Ok(None);
+    };
+    let config = image.config.as_ref();
+    let built_from = config
+        .and_then(|config| config.labels.as_ref())
+        .and_then(|labels| labels.get(labels::CONTEXT));
+    if built_from != Some(&order.digest) {
+        return Ok(None);
+    }
+    checked(engine, &order.tag, image, true).map(Some)
+}
+
+/// A pod without a Dockerfile: somebody else has to see to its image.
+async fn present(engine: &Engine, tag: &str, pod: &PodSpec) -> Result<Image> {
+    match look(engine, tag).await? {
+        Some(image) => checked(engine, tag, image, true),
+        None => Err(RuntimeError::Image {
+            tag: tag.to_owned(),
+            cause: "there is no such image, and the pod has no Dockerfile to build it from"
+                .to_owned(),
+            hint: Some(format!(
+                "get it with `docker pull {tag}`, or write {}",
+                pod.dir.join("Dockerfile").display()
+            )),
+        }),
+    }
+}
+
+/// An image for another machine would fail later, and darkly.
+fn checked(engine: &Engine, tag: &str, image: ImageInspect, cached: bool) -> Result<Image> {
+    let ours = &engine.info.architecture;
+    let theirs = image.architecture.unwrap_or_default();
+    if !theirs.is_empty() && !ours.is_empty() && theirs != *ours {
+        return Err(RuntimeError::Image {
+            tag: tag.to_owned(),
+            cause: format!("it is for {theirs}, and the engine runs {ours}"),
+            hint: Some(format!("build or pull it for linux/{ours}")),
+        });
+    }
+    Ok(Image {
+        id: image.id.unwrap_or_else(|| tag.to_owned()),
+        cached,
+        created: image.created.as_ref().and_then(timestamp),
+    })
+}
+
+/// The image, if it is there.
+pub(super) async fn look(engine: &Engine, image: &str) -> Result<Option<ImageInspect>> {
+    match engine.call(QUICK, engine.client.inspect_image(image)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.is_missing() => Ok(None),
+        Err(failure) => Err(failure.of_image(image)),
+    }
+}
+
+/// The image, which has to be there.
+pub(super) async fn inspect(engine: &Engine, image: &str) -> Result<ImageInspect> {
+    look(engine, image)
+        .await?
+        .ok_or_else(|| RuntimeError::Image {
+            tag: image.to_owned(),
+            cause: "there is no such image".to_owned(),
+            hint: Some("was it removed? `--build` builds it again".to_owned()),
+        })
+}
+
+/// When an image was made.
+pub(super) async fn created(engine: &Engine, tag: &str) -> Result<Option<Timestamp>> {
+    let image = look(engine, &full_tag(tag)).await?;
+    Ok(image.and_then(|image| image.created.as_ref().and_then(timestamp)))
+}
+
+/// What an image says about how it is to be run.
+pub(super) async fn config(engine: &Engine, image: &str) -> Result<ImageConfig> {
+    let config = inspect(engine, image).await?.config.unwrap_or_default();
+    let mut command = config.entrypoint.unwrap_or_default();
+    command.extend(config.cmd.unwrap_or_default());
+    Ok(ImageConfig {
+        command,
+        workdir: config.working_dir.filter(|dir| !dir.is_empty()),
+        user: config.user.unwrap_or_default(),
+    })
+}
+
+fn timestamp(date: &bollard::models::BollardDate) -> Option<Timestamp> {
+    // An image of no known date says the year 1.
+    date.timestamp_nanos_opt().map(Timestamp)
+}
+
+/// An error for one more of those who waited.
+fn shared(error: &RuntimeError) -> RuntimeError {
+    match error {
+        RuntimeError::Unavailable {
+            runtime,
+            cause,
+            hint,
+        } => RuntimeError::Unavailable {
+            runtime: *runtime,
+            cause: cause.clone(),
+            hint: hint.clone(),
+        },
+        RuntimeError::Build { tag, cause } => RuntimeError::Build {
+            tag: tag.clone(),
+            cause: cause.clone(),
+        },
+        RuntimeError::Image { tag, cause, hint } => RuntimeError::Image {
+            tag: tag.clone(),
+            cause: cause.clone(),
+            hint: hint.clone(),
+        },
+        RuntimeError::Container { container, cause } => RuntimeError::Container {
+            container: container.clone(),
+            cause: cause.clone(),
+        },
+        RuntimeError::Io {
+            action,
+            path,
+            source,
+        } => RuntimeError::Io {
+            action,
+            path: path.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::full_tag;
+
+    #[test]
+    fn a_tag_without_a_version_means_the_latest() {
+        for (image, tag) in [
+            ("cldpd-a", "cldpd-a:latest"),
+            ("cldpd-a:1", "cldpd-a:1"),
+            ("box:5000/a", "box:5000/a:latest"),
+            ("a@sha256:12", "a@sha256:12"),
+        ] {
+            assert_eq!(full_tag(image), tag);
+        }
+    }
+}

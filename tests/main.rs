@@ -1,2 +1,4 @@
+mod docker;
+
 #[test]
 fn t() {}

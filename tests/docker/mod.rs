@@ -1,0 +1,8 @@
+//! The Docker runtime against the real engine.
+//!
+//! Every test has a home of its own, and removes all that carries its label.
+
+mod building;
+mod containers;
+mod support;
+mod unavailable;

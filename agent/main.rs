@@ -1,0 +1,515 @@
+//! The scripted agent: a small static program that does what its prompt says,
+//! for tests and for `cldpd demo`. Nothing but `std` and a few signal calls.
+//!
+//! It reads its whole standard input as the prompt, then performs, in order,
+//! every directive `[[name arguments]]` in the variable `CLDPD_SCRIPT` and in
+//! the prompt. All other text is ignored; a directive that is not known, or
+//! with wrong arguments, is complained about and ends it with 64.
+//!
+//! | directive | does |
+//! |---|---|
+//! | `print TEXT`, `err TEXT` | a line to standard output, to standard error |
+//! | `open TEXT` | text to standard output, without a line end |
+//! | `lines N [LEN]` | `line 0000001` …, buffered; each `LEN` bytes long if that is more |
+//! | `linesflush N` | the same, one write for each line |
+//! | `errlines N` | `err 0000001` … to standard error |
+//! | `mixed N` | `out 0000001`, `err 0000001`, … alternating between the streams |
+//! | `long N` | a line of N bytes, `a` to `z` over and over |
+//! | `raw HEX` | these bytes to standard output |
+//! | `sleep MS`, `spin MS` | waits, idle or busy |
+//! | `tick N MS` | `tick 1` … `tick N`, with MS before each |
+//! | `flood MS` | lines as fast as it can, for so long |
+//! | `fifo PATH` | opens it for reading and waits for the end: a test's step |
+//! | `exit N` | ends now with that code (and the result line, in stream-json) |
+//! | `die SIG` | ends by that signal, with no result line |
+//! | `ignore SIG` | ignores it from now on |
+//! | `on SIG exit N [after MS]` | when it arrives: `caught SIG` on standard error, waits, exits |
+//! | `orphan MS [setsid]` | leaves a grandchild that holds the pipes for so long and then prints `orphan done`; `orphan PID` is printed. With `setsid` in a session of its own |
+//! | `env NAME`, `envall`, `args`, `cwd` | says them |
+//! | `echo` | says the prompt's length and FNV-1a-64 hash, and its text if it is short |
+//! | `stdin` | says whether standard input has ended |
+//! | `write PATH TEXT`, `read PATH`, `touch PATH` | files |
+//! | `alloc MB` | allocates, touches and keeps so much |
+//! | `remember TEXT`, `recall` | keeps a line with the conversation; says all such lines |
+//! | `tool NAME TEXT` | the use of a tool and its result |
+//! | `retry STATUS` | Claude Code's notice of a retry |
+//! | `turn` | a result line, and a new init line |
+//! | `result [KEY=VALUE …] [text=TEXT]` | what the result line will say: `subtype`, `is_error`, `terminal_reason`, `api_error_status`, `stop_reason` |
+//! | `maxturns`, `noresult` | ends out of turns; writes no result line |
+//!
+//! With `--output-format stream-json` among its arguments it speaks as Claude
+//! Code does: an init line, what is said as messages, a result line; SIGTERM
+//! ends it with 143 and no result, SIGINT with 0 and a result that says
+//! aborted. `--session-id ID` begins a conversation, `--resume ID` goes on with
+//! one, and fails as Claude Code does if there is none. A conversation is a file
+//! `conversation-ID` in `$CLDPD_SCRIPTED_STATE`, else `$HOME`, else here.
+
+mod sys;
+mod voice;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use voice::Voice;
+
+/// A script that cannot be performed.
+const BAD_SCRIPT: i32 = 64;
+
+struct Agent {
+    voice: Voice,
+    prompt: Vec<u8>,
+    conversation: PathBuf,
+    kept: Vec<Vec<u8>>,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os()
+        .map(|arg| String::from_utf8_lossy(arg.as_bytes()).into_owned())
+        .collect();
+    // The standard library ignores it, and what ignores it is inherited.
+    sys::restore(sys::PIPE);
+    let code = match args.get(1).map(String::as_str) {
+        Some("--orphan") => orphan(&args[2..]),
+        Some("--linger") => linger(&args[2..]),
+        _ => run(&args),
+    };
+    match code {
+        Ok(code) => ExitCode::from((code & 0xff) as u8),
+        Err(error) => {
+            eprintln!("scripted agent: {error}");
+            ExitCode::from(BAD_SCRIPT as u8)
+        }
+    }
+}
+
+fn value<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
+    let at = args.iter().position(|arg| arg == name)?;
+    args.get(at + 1).map(String::as_str)
+}
+
+fn run(args: &[String]) -> io::Result<i32> {
+    let json = value(args, "--output-format") == Some("stream-json");
+    let begin = value(args, "--session-id");
+    let resume = value(args, "--resume");
+    let session = resume.or(begin).unwrap_or(if json {
+        "00000000-0000-4000-8000-000000000000"
+    } else {
+        "plain"
+    });
+    let model = value(args, "--model").unwrap_or("scripted").to_owned();
+    let state = ["CLDPD_SCRIPTED_STATE", "HOME"]
+        .iter()
+        .find_map(std::env::var_os);
+    let state = state.map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let mut agent = Agent {
+        voice: Voice::new(json, session.to_owned(), model)?,
+        prompt: Vec::new(),
+        conversation: state.join(format!("conversation-{}", session.replace('/', "_"))),
+        kept: Vec::new(),
+    };
+    if json {
+        sys::exit_on(sys::TERM, 128 + sys::TERM, 0, 2, Vec::new());
+        sys::exit_on(sys::INT, 0, 0, 1, agent.voice.interrupted());
+    }
+    io::stdin().read_to_end(&mut agent.prompt)?;
+    if json {
+        if let Some(code) = agent.begin(args, begin, resume)? {
+            return Ok(code);
+        }
+    }
+    agent.voice.init()?;
+    let script = std::env::var_os("CLDPD_SCRIPT").map(OsStringExt::into_vec);
+    let prompt = agent.prompt.clone();
+    for directive in directives(&script.unwrap_or_default()).chain(directives(&prompt)) {
+        let done = agent.perform(directive).map_err(|error| {
+            let shown = String::from_utf8_lossy(&directive[..directive.len().min(80)]).into_owned();
+            io::Error::new(error.kind(), format!("[[{shown}]]: {error}"))
+        })?;
+        if let Some(code) = done {
+            return agent.voice.finish(Some(code));
+        }
+    }
+    agent.voice.finish(None)
+}
+
+/// What stands between `[[` and `]]`.
+fn directives(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let find = |text: &[u8], pair: &[u8]| text.windows(2).position(|w| w == pair);
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let start = find(rest, b"[[")? + 2;
+        let end = start + find(&rest[start..], b"]]")?;
+        let directive = &rest[start..end];
+        rest = &rest[end + 2..];
+        Some(directive)
+    })
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+/// The word at `n` of a directive's arguments, as a number.
+fn count(words: &[&str], n: usize) -> io::Result<u64> {
+    let word = words.get(n).and_then(|word| word.parse().ok());
+    word.ok_or_else(|| bad("a number is missing or wrong"))
+}
+
+fn pause(words: &[&str], n: usize) -> io::Result<Duration> {
+    count(words, n).map(Duration::from_millis)
+}
+
+fn sig(words: &[&str], n: usize) -> io::Result<i32> {
+    let number = words.get(n).and_then(|name| sys::number(name));
+    number.ok_or_else(|| bad("a signal is missing or unknown"))
+}
+
+impl Agent {
+    /// What Claude Code refuses, and the conversation's file.
+    fn begin(
+        &mut self,
+        args: &[String],
+        begin: Option<&str>,
+        resume: Option<&str>,
+    ) -> io::Result<Option<i32>> {
+        let refused = |args: &[String]| {
+            let skip = args
+                .iter()
+                .any(|arg| arg == "--dangerously-skip-permissions");
+            if !args.iter().any(|arg| arg == "--verbose") {
+                return Some("stream-json needs --verbose".to_owned());
+            }
+            if skip && sys::is_root() && std::env::var("IS_SANDBOX").as_deref() != Ok("1") {
+                return Some("permissions cannot be skipped as root outside a sandbox".to_owned());
+            }
+            match begin {
+                Some(id) if !is_uuid(id) => Some("invalid session id: not a UUID".to_owned()),
+                Some(id) if self.conversation.exists() => {
+                    Some(format!("session id {id} is already in use"))
+                }
+                _ if self.prompt.is_empty() => Some("no prompt".to_owned()),
+                _ => None,
+            }
+        };
+        if let Some(refused) = refused(args) {
+            self.voice.complain(&format!("Error: {refused}"))?;
+            return Ok(Some(1));
+        }
+        match resume {
+            Some(id) if !self.conversation.exists() => {
+                let text = format!("No conversation found with session ID: {id}");
+                self.voice.complain(&text)?;
+                self.voice.set_result(voice::Result {
+                    is_error: Some(true),
+                    text: Some(text),
+                    ..voice::Result::default()
+                });
+                return self.voice.finish(Some(1)).map(Some);
+            }
+            Some(_) => {}
+            None => self.remember(b"")?,
+        }
+        Ok(None)
+    }
+
+    fn remember(&mut self, text: &[u8]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options
+            .create(true)
+            .append(true)
+            .open(&self.conversation)?
+            .write_all(text)
+    }
+
+    fn say(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        self.voice.say(text.as_ref().as_bytes())
+    }
+
+    /// `make(line, number)` for 1 to `n`, through one buffer.
+    fn many(out: &File, n: u64, mut make: impl FnMut(&mut Vec<u8>, u64)) -> io::Result<()> {
+        let mut writer = BufWriter::with_capacity(1 << 16, out);
+        let mut line = Vec::new();
+        for number in 1..=n {
+            line.clear();
+            make(&mut line, number);
+            writer.write_all(&line)?;
+        }
+        writer.flush()
+    }
+
+    /// Performs one directive; an exit code when it ends the agent.
+    fn perform(&mut self, directive: &[u8]) -> io::Result<Option<i32>> {
+        let space = directive.iter().position(|b| *b == b' ');
+        let (name, rest) = match space {
+            Some(space) => (&directive[..space], &directive[space + 1..]),
+            None => (directive, &[][..]),
+        };
+        let text = String::from_utf8_lossy(rest).into_owned();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match name {
+            b"print" => self.voice.say(rest)?,
+            b"err" => self.voice.err.write_all(&[rest, b"\n"].concat())?,
+            b"open" => self.voice.out.write_all(rest)?,
+            b"raw" => self.voice.out.write_all(&hex(&text)?)?,
+            b"lines" => {
+                let length = if words.len() > 1 {
+                    count(&words, 1)? as usize
+                } else {
+                    0
+                };
+                Self::many(&self.voice.out, count(&words, 0)?, |line, n| {
+                    numbered(line, "line", n, length)
+                })?;
+            }
+            b"linesflush" => {
+                for n in 1..=count(&words, 0)? {
+                    self.voice
+                        .out
+                        .write_all(format!("line {n:07}\n").as_bytes())?;
+                }
+            }
+            b"errlines" => Self::many(&self.voice.err, count(&words, 0)?, |line, n| {
+                numbered(line, "err", n, 0)
+            })?,
+            b"mixed" => {
+                for n in 1..=count(&words, 0)? {
+                    self.voice
+                        .out
+                        .write_all(format!("out {n:07}\n").as_bytes())?;
+                    self.voice
+                        .err
+                        .write_all(format!("err {n:07}\n").as_bytes())?;
+                }
+            }
+            b"long" => {
+                let mut line: Vec<u8> = (b'a'..=b'z')
+                    .cycle()
+                    .take(count(&words, 0)? as usize)
+                    .collect();
+                line.push(b'\n');
+                self.voice.out.write_all(&line)?;
+            }
+            b"sleep" => sleep(pause(&words, 0)?),
+            b"spin" => {
+                let end = Instant::now() + pause(&words, 0)?;
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            }
+            b"tick" => {
+                for n in 1..=count(&words, 0)? {
+                    sleep(pause(&words, 1)?);
+                    self.say(format!("tick {n}"))?;
+                }
+            }
+            b"flood" => {
+                let end = Instant::now() + pause(&words, 0)?;
+                let mut first = 0;
+                while Instant::now() < end {
+                    Self::many(&self.voice.out, 1000, |line, n| {
+                        numbered(line, "flood", first + n, 0)
+                    })?;
+                    first += 1000;
+                }
+            }
+            b"fifo" => {
+                File::open(&text)?.read_to_end(&mut Vec::new())?;
+            }
+            b"exit" => return count(&words, 0).map(|code| Some(code as i32)),
+            b"die" => sys::die(sig(&words, 0)?),
+            b"ignore" => sys::ignore(sig(&words, 0)?),
+            b"on" => {
+                let delay = match words[..] {
+                    [_, "exit", _] => 0,
+                    [_, "exit", _, "after", _] => count(&words, 4)?,
+                    _ => return Err(bad("has to be: on SIG exit N [after MS]")),
+                };
+                let words_then = format!("caught {}\n", words[0]).into_bytes();
+                sys::exit_on(
+                    sig(&words, 0)?,
+                    count(&words, 2)? as i32,
+                    delay,
+                    2,
+                    words_then,
+                );
+            }
+            b"orphan" => {
+                let mut child = Command::new("/proc/self/exe");
+                child.arg("--orphan").args(&words).stdin(Stdio::null());
+                child.spawn()?.wait()?;
+            }
+            b"env" => match std::env::var_os(&text) {
+                Some(value) => self
+                    .voice
+                    .say(&[text.as_bytes(), b"=", value.as_bytes()].concat())?,
+                None => self.say(format!("{text} is not set"))?,
+            },
+            b"envall" => {
+                let mut all: Vec<_> = std::env::vars_os().collect();
+                all.sort();
+                for (name, value) in all {
+                    self.voice
+                        .say(&[name.as_bytes(), b"=", value.as_bytes()].concat())?;
+                }
+            }
+            b"args" => {
+                for (n, arg) in std::env::args_os().enumerate() {
+                    self.voice
+                        .say(&[format!("arg {n}: ").as_bytes(), arg.as_bytes()].concat())?;
+                }
+            }
+            b"cwd" => {
+                let cwd = std::env::current_dir()?;
+                self.voice
+                    .say(&[b"cwd: ", cwd.as_os_str().as_bytes()].concat())?;
+            }
+            b"echo" => {
+                let (length, hash) = (self.prompt.len(), fnv(&self.prompt));
+                self.say(format!("prompt: {length} bytes, fnv {hash:016x}"))?;
+                let prompt = std::str::from_utf8(&self.prompt)
+                    .ok()
+                    .filter(|p| p.len() <= 200);
+                if let Some(prompt) = prompt.map(|prompt| format!("prompt: {prompt}")) {
+                    self.say(prompt)?;
+                }
+            }
+            b"stdin" => {
+                let more = io::stdin().read(&mut [0])?;
+                self.say(if more == 0 {
+                    "stdin: at its end"
+                } else {
+                    "stdin: open"
+                })?;
+            }
+            b"write" => {
+                let (path, contents) = text
+                    .split_once(' ')
+                    .ok_or_else(|| bad("has to be: write PATH TEXT"))?;
+                fs::write(path, contents)?;
+            }
+            b"read" => {
+                let contents = fs::read(&text)?;
+                self.voice.say(&contents)?;
+            }
+            b"touch" => drop(OpenOptions::new().create(true).append(true).open(&text)?),
+            b"alloc" => {
+                let megabytes = count(&words, 0)?;
+                self.kept.push(vec![1; (megabytes as usize) << 20]);
+                self.say(format!("allocated {megabytes} MB"))?;
+            }
+            b"remember" => self.remember(&[rest, b"\n"].concat())?,
+            b"recall" => {
+                let lines = fs::read(&self.conversation).unwrap_or_default();
+                if lines.is_empty() {
+                    self.say("recalled nothing")?;
+                }
+                for line in lines.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                    self.voice.say(&[b"recalled: ", line].concat())?;
+                }
+            }
+            b"tool" => {
+                let (name, what) = text
+                    .split_once(' ')
+                    .ok_or_else(|| bad("has to be: tool NAME TEXT"))?;
+                self.voice.tool(name, what)?;
+            }
+            b"retry" => self.voice.retry(count(&words, 0)? as u16)?,
+            b"turn" => {
+                self.voice.finish(None)?;
+                self.voice.init()?;
+            }
+            b"result" => self.voice.set_result(result(&text)?),
+            b"maxturns" => self.voice.set_result(result(
+                "subtype=error_max_turns is_error=true terminal_reason=max_turns",
+            )?),
+            b"noresult" => self.voice.set_silent(),
+            _ => return Err(bad("no such directive")),
+        }
+        Ok(None)
+    }
+}
+
+/// `label 0000042`, padded to `length` bytes.
+fn numbered(line: &mut Vec<u8>, label: &str, n: u64, length: usize) {
+    line.extend_from_slice(label.as_bytes());
+    line.push(b' ');
+    let mut digits = [b'0'; 20];
+    let (mut rest, mut first) = (n, 20);
+    while rest > 0 {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    line.extend_from_slice(&digits[first.min(13)..]);
+    let padding = length.saturating_sub(line.len());
+    line.extend(b" abcdefghijklmnopqrstuvwxyz".iter().cycle().take(padding));
+    line.push(b'\n');
+}
+
+fn hex(text: &str) -> io::Result<Vec<u8>> {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    if digits.len() % 2 != 0 || text.chars().any(|c| !c.is_ascii_hexdigit() && c != ' ') {
+        return Err(bad("has to be pairs of hexadecimal digits"));
+    }
+    Ok(digits
+        .chunks(2)
+        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+        .collect())
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<usize> = text.split('-').map(str::len).collect();
+    parts == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
+fn result(text: &str) -> io::Result<voice::Result> {
+    let mut result = voice::Result::default();
+    let (keys, last) = match text.find("text=") {
+        Some(at) => (&text[..at], Some(text[at + "text=".len()..].to_owned())),
+        None => (text, None),
+    };
+    result.text = last;
+    for pair in keys.split_whitespace() {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| bad("has to be KEY=VALUE"))?;
+        let some = Some(value.to_owned());
+        match key {
+            "subtype" => result.subtype = some,
+            "is_error" => result.is_error = Some(value == "true"),
+            "terminal_reason" => result.terminal_reason = some,
+            "api_error_status" => result.api_error_status = some,
+            "stop_reason" => result.stop_reason = some,
+            _ => return Err(bad("no such key")),
+        }
+    }
+    Ok(result)
+}
+
+/// The child: starts the grandchild, says its pid, and is gone.
+fn orphan(args: &[String]) -> io::Result<i32> {
+    let mut grandchild = Command::new("/proc/self/exe");
+    let grandchild = grandchild.arg("--linger").args(args).spawn()?;
+    println!("orphan {}", grandchild.id());
+    Ok(0)
+}
+
+/// The grandchild: holds the pipes.
+fn linger(args: &[String]) -> io::Result<i32> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    if words.get(1) == Some(&"setsid") {
+        sys::new_session();
+    }
+    sleep(pause(&words, 0)?);
+    println!("orphan done");
+    Ok(0)
+}

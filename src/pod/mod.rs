@@ -29,6 +29,9 @@ use std::path::{Path, PathBuf};
 /// `pod.json` and `template.md` may have at most so many bytes.
 pub const FILE_MAX: u64 = 1 << 20;
 
+/// A pod of a listing: its directory's name, and its contents or all that is wrong with it.
+pub type Listed = (String, Result<Pod, Vec<PodError>>);
+
 /// The directory of all pods.
 #[derive(Clone, Debug)]
 pub struct Pods {
@@ -143,7 +146,7 @@ impl Pods {
     ///
     /// # Errors
     /// When the directory of all pods is there and cannot be read.
-    pub fn list(&self) -> Result<Vec<(String, Result<Pod, Vec<PodError>>)>, PodError> {
+    pub fn list(&self) -> Result<Vec<Listed>, PodError> {
         let names = self.names()?;
         let read = |name: String| {
             let pod = self.read(&name);

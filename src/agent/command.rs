@@ -1,23 +1,41 @@
-//! To come.
-use super::*;
+//! Any program: the prompt on standard input, plain lines out.
+//!
+//! It has no conversation of its own, so a further run is the same command
+//! with another prompt.
+
+use super::{Agent, CommandLine, Invocation};
+use crate::model::{AgentEvent, AgentKind};
+use std::collections::BTreeMap;
+
 /// Any program.
 pub struct Command;
+
 impl Agent for Command {
     fn kind(&self) -> AgentKind {
         AgentKind::Command
     }
-    fn command(&self, _: &Invocation<'_>) -> CommandLine {
+
+    fn command(&self, invocation: &Invocation<'_>) -> CommandLine {
+        let pod = &invocation.spec.pod;
+        let mut argv = match &pod.entrypoint {
+            Some(words) => words.clone(),
+            None => invocation.image_command.to_vec(),
+        };
+        argv.extend(pod.args.iter().cloned());
         CommandLine {
-            argv: vec![],
+            argv,
             env: BTreeMap::new(),
         }
     }
+
     fn read_line(&self, _: &[u8]) -> Option<AgentEvent> {
         None
     }
+
     fn pretty(&self, _: &[u8]) -> Option<String> {
         None
     }
+
     fn choose_session(&self, _: u128) -> Option<String> {
         None
     }

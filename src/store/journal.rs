@@ -1,8 +1,26 @@
-//! The writer.
+//! The writer: claims, commits, removals.
+//!
+//! A commit is one batch over all sessions, then one barrier; only after that
+//! do readers see it and does [`Journal::commit`] return.
 
-use super::{Append, AppendError, Claim, Committed, Options, Reader, StoreError};
-use crate::model::{HomeId, Ulid};
+use super::block::Encoder;
+use super::commit::Plan;
+use super::error::{AppendError, StoreError};
+use super::open::{self, Open};
+use super::rows::CommitRow;
+use super::seal::{self, Tail};
+use super::shared::{Hidden, Shared, Sight, State};
+use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
+use crate::model::{HomeId, Timestamp, Ulid};
+use sled::{Batch, Db};
+use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often requests that were carried out long ago are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A journal that was opened, and what there is to say about it.
 #[derive(Debug)]
@@ -16,46 +34,124 @@ pub struct Opened {
 /// The journal's writer. It lives on one thread.
 #[derive(Debug)]
 pub struct Journal {
+    shared: Arc<Shared>,
     dir: PathBuf,
+    options: Options,
+    open: Place,
+    claims: HashMap<Ulid, Claimed>,
+    claims_made: u32,
+    encoder: Encoder,
+    /// Something failed: nothing is known until it is reopened.
+    failed: bool,
+    forgot: Timestamp,
+    _lock: File,
+}
+
+/// What an open database comes with, but for the database itself.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    file: File,
+    mark: files::Mark,
     home: HomeId,
+    boots: u32,
+    last_commit: u64,
+    last_time: Timestamp,
+}
+
+/// A session that somebody may append to.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) generation: u64,
+    pub(super) next_seq: u64,
+    /// Its last blocks, as far as they may be merged yet.
+    pub(super) tail: Tail,
+}
+
+fn split(open: Open) -> (Place, State) {
+    let state = State {
+        db: Some(open.db),
+        path: open.path.clone(),
+        watermark: open.last_commit,
+        hidden: Hidden::default(),
+    };
+    let place = Place {
+        path: open.path,
+        file: open.file,
+        mark: open.mark,
+        home: open.home,
+        boots: open.boots,
+        last_commit: open.last_commit,
+        last_time: open.last_time,
+    };
+    (place, state)
 }
 
 impl Journal {
-    fn closed<T>(&self) -> Result<T, StoreError> {
-        Err(StoreError::Closed {
-            path: self.dir.clone(),
-        })
-    }
-
     /// Opens the journal in `dir`, or makes it.
     ///
     /// # Errors
     /// When it is in use, damaged, newer or not ours. It is never begun anew.
     pub fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
-        let _ = options;
-        Err(StoreError::Closed {
-            path: dir.to_owned(),
-        })
+        let dir = std::path::absolute(dir).map_err(|e| StoreError::io("find", dir, e))?;
+        files::make_dir(&dir)?;
+        let lock = files::lock(&dir)?;
+        let mut warnings = Vec::new();
+        let (place, state) = split(open::open(&dir, &options, &mut warnings)?);
+        let journal = Self {
+            shared: Arc::new(Shared::new(state)),
+            dir,
+            forgot: options.now,
+            options,
+            open: place,
+            claims: HashMap::new(),
+            claims_made: 0,
+            encoder: Encoder::new(),
+            failed: false,
+            _lock: lock,
+        };
+        Ok(Opened { journal, warnings })
     }
 
-    /// Drops the database after an error and opens it again. All claims are void.
+    /// Drops the database after an error and opens it again. All claims are
+    /// void: who wants to append claims again, and finds what was recorded.
+    ///
+    /// Readers wait meanwhile, and stay good. If it fails, it may be tried again.
     ///
     /// # Errors
     /// As [`Journal::open`].
     pub fn reopen(&mut self) -> Result<Vec<String>, StoreError> {
-        self.closed()
+        let mut state = self.shared.write();
+        state.db = None;
+        self.failed = true;
+        self.claims.clear();
+        let mut warnings = Vec::new();
+        let opened = open::open(&self.dir, &self.options, &mut warnings)?;
+        let (place, new) = split(opened);
+        self.open = place;
+        *state = new;
+        self.claims_made = 0;
+        self.failed = false;
+        Ok(warnings)
     }
 
     /// The home that this journal belongs to, made with it.
     #[must_use]
     pub const fn home(&self) -> HomeId {
-        self.home
+        self.open.home
     }
 
     /// A reader.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader {}
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    fn db(&self) -> Result<Db, StoreError> {
+        let db = self.shared.read().db.clone().filter(|_| !self.failed);
+        db.ok_or_else(|| StoreError::Closed {
+            path: self.dir.clone(),
+        })
     }
 
     /// Makes the caller the only one who may append to `session`.
@@ -63,11 +159,33 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub fn claim(&mut self, session: Ulid) -> Result<Claim, StoreError> {
-        let _ = session;
-        self.closed()
+        let db = self.db()?;
+        let sight = sight(&db, &self.open.path);
+        let next_seq = match sight.last_block(session)? {
+            Some(last) => last.last_seq() + 1,
+            None => 1,
+        };
+        let cursors = rows::cursors(sight.rows(&keys::cursors(session))?)?;
+        let tail = Tail::load(&sight, session, next_seq)?;
+        self.claims_made = self.claims_made.wrapping_add(1);
+        let generation = u64::from(self.open.boots) << 32 | u64::from(self.claims_made);
+        self.claims.insert(
+            session,
+            Claimed {
+                generation,
+                next_seq,
+                tail,
+            },
+        );
+        Ok(Claim {
+            generation,
+            next_seq,
+            cursors,
+        })
     }
 
-    /// Records what can be recorded of `appends`, and returns when it is on disk.
+    /// Records what can be recorded of `appends`, and returns when it is on
+    /// disk: for each append, in order, where it stands or why it was refused.
     ///
     /// # Errors
     /// Nothing of it may be called durable then; [`Journal::reopen`] is next.
@@ -75,16 +193,171 @@ impl Journal {
         &mut self,
         appends: Vec<Append>,
     ) -> Result<Vec<Result<Committed, AppendError>>, StoreError> {
-        let _ = appends;
-        self.closed()
+        let db = self.db()?;
+        let done = self.try_commit(&db, appends);
+        if done.is_err() {
+            self.failed = true;
+        }
+        done
     }
 
-    /// Removes everything that is recorded of `session`.
+    fn try_commit(
+        &mut self,
+        db: &Db,
+        appends: Vec<Append>,
+    ) -> Result<Vec<Result<Committed, AppendError>>, StoreError> {
+        let sight = sight(db, &self.open.path);
+        let mut plan = Plan::new(self.open.last_time);
+        let mut results = Vec::with_capacity(appends.len());
+        for append in appends {
+            results.push(plan.take(append, &self.claims, &sight)?);
+        }
+        let number = if plan.is_empty() {
+            self.open.last_commit
+        } else {
+            self.write(db, plan)?
+        };
+        let committed = |last_seq| Committed { number, last_seq };
+        Ok(results.into_iter().map(|r| r.map(committed)).collect())
+    }
+
+    fn write(&mut self, db: &Db, plan: Plan) -> Result<u64, StoreError> {
+        let sight = sight(db, &self.open.path);
+        let number = self.open.last_commit + 1;
+        let mut batch = Batch::default();
+        if let Some(now) = plan.latest_request()
+            && now.since(self.forgot) > FORGET_EVERY
+        {
+            open::forget_requests(&sight, now, &mut batch)?;
+            self.forgot = now;
+        }
+        let mut hidden = Hidden::default();
+        let written = plan.write(&sight, &mut self.encoder, &mut batch, &mut hidden)?;
+        let row = CommitRow {
+            time: written.time,
+            spans: written.spans,
+        };
+        for (key, piece) in parts::split(&keys::commit(number), &row.encode()) {
+            batch.insert(key, piece);
+        }
+        for (session, appended) in &written.sessions {
+            if let Some(claimed) = self.claims.get(session)
+                && appended.next_seq > claimed.next_seq
+            {
+                hidden.last_seqs.insert(*session, claimed.next_seq - 1);
+            }
+        }
+        {
+            let mut state = self.shared.write();
+            state.hidden = hidden;
+            db.apply_batch(batch)
+                .map_err(|e| StoreError::database(&self.open.path, e))?;
+        }
+        open::barrier(db, &self.open.file, &self.open.path)?;
+        {
+            let mut state = self.shared.write();
+            state.hidden = Hidden::default();
+            state.watermark = number;
+        }
+        self.open.last_commit = number;
+        self.open.last_time = row.time;
+        if let Err(error) = self.open.mark.write(number) {
+            // The commit is on disk; only a later loss of it might go unnoticed.
+            tracing::warn!(%error, "the journal's mark was not written");
+        }
+        for (session, appended) in written.sessions {
+            if let Some(claimed) = self.claims.get_mut(&session) {
+                claimed.next_seq = appended.next_seq;
+                claimed.tail.extend(&appended.blocks);
+                self.merge(db, session, appended.ended);
+            }
+        }
+        Ok(number)
+    }
+
+    /// Merges the small blocks that `session` has many of, or all of them once
+    /// it has ended. What fails here is tried again some time: nothing depends
+    /// on it, and an error of the database itself shows in the next commit.
+    fn merge(&mut self, db: &Db, session: Ulid, ended: bool) {
+        let Some(claimed) = self.claims.get_mut(&session) else {
+            return;
+        };
+        let sight = sight(db, &self.open.path);
+        while let Some(range) = claimed.tail.due(ended) {
+            let old = &claimed.tail[range.clone()];
+            let merged = seal::merge(&sight, &mut self.encoder, session, old).and_then(|merged| {
+                if let Some(batch) = merged.batch {
+                    // A reader takes several steps to read a block, and may not
+                    // see it half exchanged.
+                    let _state = self.shared.write();
+                    db.apply_batch(batch)
+                        .map_err(|e| StoreError::database(&self.open.path, e))?;
+                }
+                Ok(merged.blocks)
+            });
+            match merged {
+                Ok(blocks) if !ended => claimed.tail.replace(range, blocks),
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%session, %error, "small blocks were not merged");
+                    claimed.tail.forget();
+                    return;
+                }
+            }
+        }
+        if ended {
+            claimed.tail.forget();
+        }
+    }
+
+    /// Removes everything that is recorded of `session`, and its claim.
     ///
     /// # Errors
-    /// When it cannot be removed; what was begun is finished at the next opening.
+    /// When it cannot be removed; what was begun is finished at the next
+    /// opening.
     pub fn delete_session(&mut self, session: Ulid) -> Result<(), StoreError> {
-        let _ = session;
-        self.closed()
+        let db = self.db()?;
+        self.claims.remove(&session);
+        let done = self.try_delete(&db, session);
+        if done.is_err() {
+            self.failed = true;
+        }
+        done
+    }
+
+    fn try_delete(&self, db: &Db, session: Ulid) -> Result<(), StoreError> {
+        let path = &self.open.path;
+        let failed = |e| StoreError::database(path, e);
+        let mut batch = Batch::default();
+        for key in db.scan_prefix(keys::session(session)).keys() {
+            batch.remove(key.map_err(failed)?);
+        }
+        batch.insert(keys::deleting(session), &[]);
+        {
+            let _state = self.shared.write();
+            db.apply_batch(batch).map_err(failed)?;
+        }
+        // From here on it is gone, whatever happens.
+        open::barrier(db, &self.open.file, path)?;
+        open::finish_deletion(db, path, session)?;
+        open::barrier(db, &self.open.file, path)
+    }
+}
+
+fn sight<'a>(db: &'a Db, path: &'a Path) -> Sight<'a> {
+    Sight {
+        db: Some(db),
+        path,
+        hidden: None,
+    }
+}
+
+impl Drop for Journal {
+    /// Closes the database. Readers that are left are told so.
+    fn drop(&mut self) {
+        self.shared.write().db = None;
+        if let Err(error) = self.open.mark.sync() {
+            tracing::warn!(%error, "the journal's mark was not synced");
+        }
     }
 }

@@ -5,11 +5,23 @@
 //! its barrier is done. Events of a session are dense; a reader that finds a
 //! hole reports it and never skips it.
 
-mod block;
+pub mod block;
+mod commit;
 mod error;
+mod files;
+mod firehose;
 mod journal;
+mod keys;
+#[path = "../../migrations/mod.rs"]
+mod migrations;
+mod open;
+mod parts;
 mod reader;
+mod rows;
+mod seal;
+mod shared;
 mod types;
+mod varint;
 
 pub use block::BlockError;
 pub use error::{AppendError, StoreError};

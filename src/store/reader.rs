@@ -1,38 +1,39 @@
-//! Readers.
+//! Reading one session, or the list of them.
+//!
+//! Each step takes a fresh look: nothing is held while events are decoded, and
+//! whatever was merged or removed in between is either the same or told.
 
-use super::{FirehoseCursor, RequestRow, StoreError};
+use super::block::{Block, BlockError, EventRef, Header};
+use super::error::StoreError;
+use super::shared::Shared;
+use super::{RequestRow, keys, rows};
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::{Event, SessionRecord, Timestamp, Ulid};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
 
 /// Reads what is on disk. Cheap to clone; blocks nobody.
-#[derive(Clone, Debug)]
-pub struct Reader {}
+#[derive(Clone)]
+pub struct Reader {
+    pub(super) shared: Arc<Shared>,
+}
 
-/// The sessions, newest first.
-#[derive(Debug)]
-pub struct Sessions {}
-
-impl Iterator for Sessions {
-    type Item = Result<SessionRecord, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        None
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
     }
 }
 
-fn closed<T>() -> Result<T, StoreError> {
-    Err(StoreError::Closed {
-        path: PathBuf::new(),
-    })
-}
-
 impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// The last commit that is on disk.
     #[must_use]
     pub fn watermark(&self) -> u64 {
-        0
+        self.shared.read().watermark
     }
 
     /// A session's projection.
@@ -40,14 +41,18 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn session(&self, ulid: Ulid) -> Result<Option<SessionRecord>, StoreError> {
-        let _ = ulid;
-        closed()
+        let sealed = self.shared.view()?.value(&keys::session(ulid))?;
+        sealed.map(|sealed| rows::record(ulid, &sealed)).transpose()
     }
 
     /// The sessions, newest first, read as they are asked for.
     #[must_use]
     pub fn sessions(&self) -> Sessions {
-        Sessions {}
+        Sessions {
+            reader: self.clone(),
+            before: Some(keys::after_sessions().to_vec()),
+            ready: VecDeque::new(),
+        }
     }
 
     /// The number of a session's last event; 0 when there is none.
@@ -55,23 +60,67 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn last_seq(&self, ulid: Ulid) -> Result<u64, StoreError> {
-        let _ = ulid;
-        closed()
+        self.shared.view()?.last_seq(ulid)
     }
 
     /// Events after number `after`, at least one block's worth and then up to
     /// about `max_bytes`; empty when there are none.
     ///
     /// # Errors
-    /// [`StoreError::Gap`] and the like when events are damaged.
+    /// [`StoreError::Gap`] and the like when events are damaged;
+    /// [`StoreError::Gone`] when the session is being removed meanwhile.
     pub fn events(
         &self,
         ulid: Ulid,
         after: u64,
         max_bytes: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        let _ = (ulid, after, max_bytes);
-        closed()
+        let mut events = Vec::new();
+        self.visit(ulid, after, max_bytes, &mut |event| {
+            events.push(event.to_event()?);
+            Ok(())
+        })?;
+        Ok(events)
+    }
+
+    /// Gives `take` the events after number `after` as they lie in their
+    /// blocks, at least one block's worth and then up to about `max_bytes`.
+    /// Returns the number of the last one, `after` when there are none.
+    ///
+    /// # Errors
+    /// As [`Reader::events`], and what `take` says.
+    pub fn visit(
+        &self,
+        ulid: Ulid,
+        after: u64,
+        max_bytes: usize,
+        take: &mut dyn FnMut(EventRef<'_>) -> Result<(), BlockError>,
+    ) -> Result<u64, StoreError> {
+        let last = self.last_seq(ulid)?;
+        let mut done = after;
+        let mut bytes = 0;
+        while done < last {
+            let stored = self.stored(ulid, done + 1)?;
+            let header = Header::parse(&stored).map_err(|e| damaged(ulid, done + 1, e))?;
+            bytes += header.raw_len();
+            if done > after && bytes > max_bytes {
+                break;
+            }
+            let block = Block::decode(&stored).map_err(|e| damaged(ulid, header.first_seq, e))?;
+            for event in block.events() {
+                event
+                    .and_then(|event| {
+                        if event.seq > done {
+                            take(event)
+                        } else {
+                            Ok(())
+                        }
+                    })
+                    .map_err(|e| damaged(ulid, header.first_seq, e))?;
+            }
+            done = header.last_seq();
+        }
+        Ok(done)
     }
 
     /// The number after which the last `outputs` events lie that `matches` takes.
@@ -84,8 +133,24 @@ impl Reader {
         outputs: u64,
         matches: &dyn Fn(&Event) -> bool,
     ) -> Result<u64, StoreError> {
-        let _ = (ulid, outputs, matches);
-        closed()
+        let mut seq = self.last_seq(ulid)?;
+        let mut left = outputs;
+        if left == 0 {
+            return Ok(seq);
+        }
+        while seq > 0 {
+            let block = self.block(ulid, seq)?;
+            for event in self.whole(ulid, &block)?.iter().rev() {
+                if matches(event) {
+                    left -= 1;
+                }
+                if left == 0 {
+                    return Ok(event.seq - 1);
+                }
+            }
+            seq = block.header().first_seq - 1;
+        }
+        Ok(0)
     }
 
     /// The number after which all events are of `time` or later.
@@ -93,30 +158,33 @@ impl Reader {
     /// # Errors
     /// As [`Reader::events`].
     pub fn since(&self, ulid: Ulid, time: Timestamp) -> Result<u64, StoreError> {
-        let _ = (ulid, time);
-        closed()
-    }
-
-    /// Events of all sessions in the order in which they were recorded.
-    ///
-    /// # Errors
-    /// As [`Reader::events`].
-    pub fn firehose(
-        &self,
-        after: FirehoseCursor,
-        max_events: usize,
-    ) -> Result<Vec<(FirehoseCursor, Ulid, Event)>, StoreError> {
-        let _ = (after, max_events);
-        closed()
-    }
-
-    /// Where the commits of `time` and later begin.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub fn firehose_since(&self, time: Timestamp) -> Result<FirehoseCursor, StoreError> {
-        let _ = time;
-        closed()
+        let last = self.last_seq(ulid)?;
+        // Everything before `low` is earlier; the block at `high`, if any, is not.
+        let (mut low, mut high) = (1, last + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let view = self.shared.view()?;
+            let header = view.header_at(ulid, middle);
+            drop(view);
+            let header = header.map_err(|e| self.explain(ulid, e))?;
+            if header.last_time < time {
+                low = header.last_seq() + 1;
+            } else {
+                high = header.first_seq.max(low);
+            }
+        }
+        while low <= last {
+            let block = self.block(ulid, low)?;
+            let first_seq = block.header().first_seq;
+            for event in block.events() {
+                let event = event.map_err(|e| damaged(ulid, first_seq, e))?;
+                if event.time >= time {
+                    return Ok(event.seq - 1);
+                }
+            }
+            low = block.header().last_seq() + 1;
+        }
+        Ok(last)
     }
 
     /// How much of each of a session's streams the journal has.
@@ -124,8 +192,7 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn cursors(&self, ulid: Ulid) -> Result<BTreeMap<CursorKey, Cursor>, StoreError> {
-        let _ = ulid;
-        closed()
+        rows::cursors(self.shared.view()?.rows(&keys::cursors(ulid))?)
     }
 
     /// A request that was carried out in the last 24 h.
@@ -133,7 +200,109 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn request(&self, id: Ulid) -> Result<Option<RequestRow>, StoreError> {
-        let _ = id;
-        closed()
+        let sealed = self.shared.view()?.value(&keys::request(id))?;
+        sealed.map(|sealed| rows::request(id, &sealed)).transpose()
+    }
+
+    /// The block that has event `seq`, which is known to be there.
+    pub(super) fn block(&self, ulid: Ulid, seq: u64) -> Result<Block, StoreError> {
+        let stored = self.stored(ulid, seq)?;
+        Block::decode(&stored).map_err(|e| damaged(ulid, seq, e))
+    }
+
+    fn whole(&self, ulid: Ulid, block: &Block) -> Result<Vec<Event>, StoreError> {
+        block
+            .events()
+            .map(|event| event.and_then(EventRef::to_event))
+            .collect::<Result<_, _>>()
+            .map_err(|e| damaged(ulid, block.header().first_seq, e))
+    }
+
+    fn stored(&self, ulid: Ulid, seq: u64) -> Result<Vec<u8>, StoreError> {
+        let stored = self.shared.view()?.block_at(ulid, seq);
+        stored.map_err(|e| self.explain(ulid, e))
+    }
+
+    /// What is missing because the session is being removed is no damage.
+    fn explain(&self, ulid: Ulid, error: StoreError) -> StoreError {
+        let is_gone = || {
+            let view = self.shared.view()?;
+            Ok::<_, StoreError>(view.contains(&keys::deleting(ulid))? || view.last_seq(ulid)? == 0)
+        };
+        if error.is_damage() && is_gone().unwrap_or(false) {
+            return StoreError::Gone { session: ulid };
+        }
+        error
+    }
+}
+
+pub(super) fn damaged(session: Ulid, seq: u64, source: BlockError) -> StoreError {
+    StoreError::Block {
+        session,
+        seq,
+        source,
+    }
+}
+
+/// Sessions that are read at a time.
+const SESSIONS_STEP: usize = 16;
+
+/// The sessions, newest first.
+///
+/// A projection that cannot be read is an error in its place; the ones after
+/// it follow.
+#[derive(Debug)]
+pub struct Sessions {
+    reader: Reader,
+    /// What is left lies before this key; none at the end.
+    before: Option<Vec<u8>>,
+    ready: VecDeque<Result<SessionRecord, StoreError>>,
+}
+
+impl Sessions {
+    fn fill(&mut self) -> Result<(), StoreError> {
+        let Some(mut before) = self.before.take() else {
+            return Ok(());
+        };
+        let mut sealed = Vec::with_capacity(SESSIONS_STEP);
+        let view = self.reader.shared.view()?;
+        while sealed.len() < SESSIONS_STEP {
+            let key = view.key_before(&keys::sessions(), &before)?;
+            let prefix = key.as_deref().and_then(keys::split_part);
+            let Some(ulid) = prefix.and_then(|(prefix, _)| keys::session_ulid(prefix)) else {
+                break;
+            };
+            before = keys::session(ulid);
+            // A session that is not on disk yet has a key, but no value.
+            match view.value(&before) {
+                Ok(None) => {}
+                Ok(Some(value)) => sealed.push((ulid, Ok(value))),
+                Err(error) => sealed.push((ulid, Err(error))),
+            }
+        }
+        drop(view);
+        if sealed.len() == SESSIONS_STEP {
+            self.before = Some(before);
+        }
+        self.ready.extend(
+            sealed
+                .into_iter()
+                .map(|(ulid, value)| rows::record(ulid, &value?)),
+        );
+        Ok(())
+    }
+}
+
+impl Iterator for Sessions {
+    type Item = Result<SessionRecord, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty()
+            && let Err(error) = self.fill()
+        {
+            self.before = None;
+            return Some(Err(error));
+        }
+        self.ready.pop_front()
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: what comes out has no control characters but line ends and tabs,
 //! and a line about a tool is one line.
 
-use super::{outcome, result_text, text};
+use super::{head, outcome, result_text, text};
 use crate::model::Outcome;
 use serde_json::Value;
 
@@ -202,8 +202,7 @@ fn duration(millis: u64) -> String {
 /// One line of at most [`LINE_MAX`] characters.
 fn one_line(words: &str) -> String {
     // Enough to fill the line even if much of it is white space or escapes.
-    let start = &words[..words.floor_char_boundary(LINE_MAX * 40)];
-    let clean = clean(start);
+    let clean = clean(head(words, LINE_MAX * 40));
     let mut line = String::new();
     for word in clean.split_whitespace() {
         if !line.is_empty() {

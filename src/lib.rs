@@ -3,8 +3,11 @@
 
 #![deny(missing_docs)]
 
+pub mod actors;
 pub mod agent;
 pub mod client;
+pub mod daemon;
+mod dispatcher;
 pub mod model;
 pub mod pod;
 pub mod runtime;

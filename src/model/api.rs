@@ -278,9 +278,14 @@ pub struct ListQuery {
     /// At most so many.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// Sessions that this may name: a full id, a name, a pod, a prefix or a ULID.
-    #[serde(default)]
-    pub matches: Option<String>,
+}
+
+impl ListQuery {
+    /// Whether only live sessions can be among what is asked for.
+    #[must_use]
+    pub const fn live_only(&self) -> bool {
+        !self.all && self.state.is_none()
+    }
 }
 
 /// A session as `sessions` shows it.

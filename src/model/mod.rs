@@ -16,6 +16,7 @@ pub mod ids;
 pub mod outcome;
 pub mod run;
 pub mod session;
+pub mod signal;
 pub mod spec;
 pub mod time;
 

@@ -187,6 +187,23 @@ impl SessionRecord {
         Ok(true)
     }
 
+    /// Whether events that are nothing but output fit.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`].
+    pub fn check_output(&self, events: &[Event]) -> Result<(), IllegalTransition> {
+        for event in events {
+            let Some(run) = self.runs.get(event.run as usize) else {
+                return Err(IllegalTransition {
+                    state: "not there",
+                    event: event.kind.name(),
+                });
+            };
+            run.state.accepts_output(&event.kind)?;
+        }
+        Ok(())
+    }
+
     /// The run that is not over, the earliest if several wait.
     #[must_use]
     pub fn live_run(&self) -> Option<&RunRecord> {

@@ -1,0 +1,60 @@
+//! What every actor and driver of one home shares.
+
+use super::directory::Directory;
+use super::hub::Hub;
+use super::journal::JournalHandle;
+use crate::model::{Error, ErrorCode, HomeId, RuntimeName, Ulid};
+use crate::pod::Pods;
+use crate::runtime::Runtime;
+use crate::runtime::session_dir::SessionDir;
+use crate::store::Reader;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What the user settled for a home.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `$CLDPD_HOME`, absolute.
+    pub home: PathBuf,
+    /// The user's own home, for `~` in mounts.
+    pub user_home: Option<PathBuf>,
+    /// At most so many live runs at once.
+    pub max_parallel: u32,
+    /// Where sessions run unless the dispatch or the pod says otherwise.
+    pub runtime: RuntimeName,
+    /// The engine's address, over all others.
+    pub docker_host: Option<String>,
+}
+
+/// Shared by all actors of a home.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) home: HomeId,
+    pub(super) pods: Pods,
+    pub(super) runtimes: HashMap<RuntimeName, Arc<dyn Runtime>>,
+    pub(super) reader: Reader,
+    pub(super) journal: JournalHandle,
+    pub(super) hub: Arc<Hub>,
+    pub(super) directory: Directory,
+    /// Cancelled when the daemon leaves: drivers let go, containers work on.
+    pub(super) leaving: CancellationToken,
+}
+
+impl Shared {
+    /// The directory of a session.
+    pub(super) fn session_dir(&self, session: Ulid) -> SessionDir {
+        SessionDir::new(&self.settings.home.join("sessions"), session)
+    }
+
+    /// The runtime of that name.
+    pub(super) fn runtime(&self, name: RuntimeName) -> Result<&Arc<dyn Runtime>, Error> {
+        self.runtimes.get(&name).ok_or_else(|| {
+            Error::new(
+                ErrorCode::RuntimeUnavailable,
+                format!("{name} is not available: not set up"),
+            )
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! Which sessions there are, in memory, so that a name is found without a scan.
+//!
+//! About 100 bytes a session; made from the journal at start.
+
+use crate::model::ids::check_session_ref;
+use crate::model::{Error, ErrorCode, PodName, Result, SessionId, SessionRecord, Ulid};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[derive(Clone)]
+struct Entry {
+    id: SessionId,
+    pod: PodName,
+    name: Option<String>,
+    live: bool,
+}
+
+/// The sessions of a home, by ULID.
+#[derive(Default)]
+pub(super) struct Directory {
+    entries: Mutex<BTreeMap<Ulid, Entry>>,
+}
+
+impl Directory {
+    /// Takes a session in, or its newer record.
+    pub(super) fn put(&self, record: &SessionRecord) {
+        let entry = Entry {
+            id: record.id.clone(),
+            pod: record.pod.clone(),
+            name: record.name.clone(),
+            live: record.is_live(),
+        };
+        self.lock().insert(record.ulid, entry);
+    }
+
+    /// Forgets a session.
+    pub(super) fn remove(&self, session: Ulid) {
+        self.lock().remove(&session);
+    }
+
+    /// Whether a session of that id is there.
+    pub(super) fn has_id(&self, id: &SessionId) -> bool {
+        self.lock().values().any(|entry| entry.id == *id)
+    }
+
+    /// The live session of that name.
+    pub(super) fn live_by_name(&self, name: &str) -> Option<SessionId> {
+        self.lock()
+            .values()
+            .find(|entry| entry.live && entry.name.as_deref() == Some(name))
+            .map(|entry| entry.id.clone())
+    }
+
+    /// The live sessions, newest first.
+    pub(super) fn live(&self) -> Vec<Ulid> {
+        self.lock()
+            .iter()
+            .rev()
+            .filter(|(_, entry)| entry.live)
+            .map(|(ulid, _)| *ulid)
+            .collect()
+    }
+
+    /// The newest session of each pod.
+    pub(super) fn newest_by_pod(&self) -> BTreeMap<PodName, Ulid> {
+        self.lock()
+            .iter()
+            .map(|(ulid, entry)| (entry.pod.clone(), *ulid))
+            .collect()
+    }
+
+    /// Finds what the user named: a full id, a name, a pod (its only live
+    /// session, else its only one), a unique prefix of an id, or a ULID.
+    ///
+    /// # Errors
+    /// `usage` for what cannot be an id, `ambiguous` with the candidates,
+    /// `session_not_found`.
+    pub(super) fn resolve(&self, text: &str) -> Result<Ulid> {
+        self.find(text, false)
+    }
+
+    /// As [`Directory::resolve`], but a pod means its only live session, else its latest.
+    ///
+    /// # Errors
+    /// As [`Directory::resolve`].
+    pub(super) fn resolve_for_resume(&self, text: &str) -> Result<Ulid> {
+        self.find(text, true)
+    }
+
+    fn find(&self, text: &str, latest: bool) -> Result<Ulid> {
+        check_session_ref(text)?;
+        let entries = self.lock();
+        let matching = |fits: &dyn Fn(&Entry) -> bool| -> Vec<Ulid> {
+            entries
+                .iter()
+                .filter(|(_, e)| fits(e))
+                .map(|(u, _)| *u)
+                .collect()
+        };
+        if let [only] = matching(&|e| e.id.as_str() == text)[..] {
+            return Ok(only);
+        }
+        // A name may be used again once its session is over: the live one counts.
+        let named = matching(&|e| e.name.as_deref() == Some(text));
+        let named_live = matching(&|e| e.live && e.name.as_deref() == Some(text));
+        if let Some(found) = named_live.last().or(named.last()) {
+            return Ok(*found);
+        }
+        let of_pod = matching(&|e| e.pod.as_str() == text);
+        let live = matching(&|e| e.live && e.pod.as_str() == text);
+        match (&live[..], &of_pod[..]) {
+            ([only], _) | ([], [only]) => return Ok(*only),
+            ([], [.., last]) if latest => return Ok(*last),
+            ([], []) => {}
+            (several @ [_, ..], _) | ([], several) => {
+                return Err(ambiguous(text, several, &entries));
+            }
+        }
+        let upper = text.to_ascii_uppercase();
+        let prefixed: Vec<Ulid> = entries
+            .iter()
+            .filter(|(ulid, e)| {
+                e.id.as_str().starts_with(text) || ulid.to_string().starts_with(&upper)
+            })
+            .map(|(ulid, _)| *ulid)
+            .collect();
+        match prefixed[..] {
+            [only] => Ok(only),
+            [] => Err(not_found(text)),
+            _ => Err(ambiguous(text, &prefixed, &entries)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Ulid, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No session is called `text`.
+pub(super) fn not_found(text: &str) -> Error {
+    Error::new(ErrorCode::SessionNotFound, format!("no session \"{text}\""))
+        .hint("`cldpd sessions -a` lists them all")
+}
+
+fn ambiguous(text: &str, found: &[Ulid], entries: &BTreeMap<Ulid, Entry>) -> Error {
+    let mut message = format!("\"{text}\" fits {} sessions:", found.len());
+    for ulid in found.iter().rev().take(10) {
+        if let Some(entry) = entries.get(ulid) {
+            let state = if entry.live { "live" } else { "ended" };
+            message.push_str(&format!("\n  {}  {state}", entry.id));
+        }
+    }
+    if found.len() > 10 {
+        message.push_str("\n  …");
+    }
+    Error::new(ErrorCode::Ambiguous, message).hint("name one of them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentKind, RuntimeName, Timestamp, spec::Keep};
+
+    fn record(pod: &str, n: u128, name: Option<&str>, live: bool) -> SessionRecord {
+        let pod = PodName::new(pod).unwrap();
+        let ulid = Ulid((n << 64) | n);
+        let mut record = SessionRecord {
+            ulid,
+            id: SessionId::new(&pod, ulid),
+            name: name.map(str::to_owned),
+            pod,
+            runtime: RuntimeName::Local,
+            agent: AgentKind::Command,
+            labels: BTreeMap::new(),
+            created: Timestamp(0),
+            keep: Keep::Always,
+            remove: false,
+            agent_sessions: vec![],
+            image_config: None,
+            runs: vec![],
+            removed: None,
+        };
+        if live {
+            let json = serde_json::json!({"number": 0, "how": "new", "prompt": "", "queued_seq": 2,
+                "queued": "1970-01-01T00:00:00Z", "state": {"state": "live", "phase": {"phase": "queued"}}});
+            record.runs.push(serde_json::from_value(json).unwrap());
+        }
+        record
+    }
+
+    #[test]
+    fn names_are_tried_in_order() {
+        let directory = Directory::default();
+        directory.put(&record("a", 0x1111_0001, None, false));
+        directory.put(&record("a", 0x1111_0002, Some("mine"), true));
+        directory.put(&record("b", 0x2222_0001, None, false));
+        directory.put(&record("b", 0x2222_0002, None, false));
+        let low = |text: &str| directory.resolve(text).map(|u| u.0 as u32);
+        assert_eq!(low("a-11110001").unwrap(), 0x1111_0001);
+        assert_eq!(low("mine").unwrap(), 0x1111_0002);
+        assert_eq!(low("a").unwrap(), 0x1111_0002, "the only live one");
+        assert_eq!(low("b").unwrap_err().code, ErrorCode::Ambiguous);
+        assert_eq!(
+            directory.resolve_for_resume("b").unwrap().0 as u32,
+            0x2222_0002
+        );
+        assert_eq!(low("b-2222").unwrap_err().code, ErrorCode::Ambiguous);
+        assert_eq!(low("c").unwrap_err().code, ErrorCode::SessionNotFound);
+        assert_eq!(low("../x").unwrap_err().code, ErrorCode::Usage);
+    }
+}

@@ -1,0 +1,255 @@
+//! From a request to sessions that are durable: all of them or none.
+
+use super::context::Shared;
+use super::environment::{self, Values};
+use super::record::Recorder;
+use crate::agent;
+use crate::model::api::{Dispatched, StartRequest, StartResponse};
+use crate::model::ids::check_session_name;
+use crate::model::spec::BuildOptions;
+use crate::model::{
+    AgentKind, Blob, Error, ErrorCode, EventKind, How, Result, RuntimeName, SessionId,
+    SessionRecord, Spec, Timestamp, Ulid,
+};
+use crate::pod::Pod;
+use crate::store::{Append, RequestRow};
+
+/// Sessions that one request may ask for.
+const COUNT_MAX: u32 = 1000;
+
+/// A session that is about to be recorded.
+pub(super) struct Planned {
+    pub(super) ulid: Ulid,
+    pub(super) id: SessionId,
+    pub(super) spec: Spec,
+    prompt: Blob,
+    values: Values,
+}
+
+/// What a request comes to.
+pub(super) struct Plan {
+    pub(super) sessions: Vec<Planned>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads the pods and checks everything that can be checked without an engine.
+/// Blocking; nothing is written.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> Result<Plan> {
+    let usage = |message: String| Error::new(ErrorCode::Usage, message);
+    if request.pods.is_empty() {
+        return Err(usage("no pod given".to_owned()));
+    }
+    if request.count == 0 || request.count > COUNT_MAX {
+        let message = format!("--count {} is not between 1 and {COUNT_MAX}", request.count);
+        return Err(usage(message));
+    }
+    if let Some(name) = &request.name {
+        check_session_name(name)?;
+        if request.pods.len() != 1 || request.count != 1 {
+            return Err(usage("--name is for a single session".to_owned()));
+        }
+        if let Some(id) = shared.directory.live_by_name(name) {
+            let message = format!("the name \"{name}\" is that of the live session {id}");
+            return Err(Error::new(ErrorCode::Refused, message).hint("choose another name"));
+        }
+    }
+    let mut plan = Plan {
+        sessions: Vec::new(),
+        notes: Vec::new(),
+    };
+    for name in &request.pods {
+        let pod = shared.pods.load(name).map_err(Error::from)?;
+        note_what_is_missing(&pod, request, &mut plan.notes);
+        for _ in 0..request.count {
+            plan.sessions
+                .push(planned(shared, request, &pod, now, &plan.sessions));
+        }
+    }
+    Ok(plan)
+}
+
+fn note_what_is_missing(pod: &Pod, request: &StartRequest, notes: &mut Vec<String>) {
+    let name = &pod.spec.name;
+    for variable in &pod.spec.inherit_env {
+        if !request.inherited.contains_key(variable) && !request.env.contains_key(variable) {
+            notes.push(format!(
+                "{variable} is not set here; pod {name} inherits it"
+            ));
+        }
+    }
+    for source in &pod.missing_mounts {
+        let source = source.display();
+        notes.push(format!(
+            "optional mount {source} of pod {name} does not exist; left out"
+        ));
+    }
+}
+
+fn planned(
+    shared: &Shared,
+    request: &StartRequest,
+    pod: &Pod,
+    now: Timestamp,
+    others: &[Planned],
+) -> Planned {
+    let (ulid, id) = loop {
+        let ulid = Ulid::from_parts(now.millis(), Ulid::generate().random());
+        let id = SessionId::new(&pod.spec.name, ulid);
+        if !shared.directory.has_id(&id) && others.iter().all(|other| other.id != id) {
+            break (ulid, id);
+        }
+    };
+    let kind = request.agent.or(pod.agent).unwrap_or(AgentKind::Claude);
+    let spec = Spec {
+        name: request.name.clone(),
+        labels: request.labels.clone(),
+        runtime: request
+            .runtime
+            .or(pod.runtime)
+            .unwrap_or(shared.settings.runtime),
+        agent: kind,
+        model: request.model.clone().or_else(|| pod.model.clone()),
+        permissions: pod.permissions,
+        agent_session: agent::agent(kind).choose_session(random()),
+        pod: pod.spec.clone(),
+        build: BuildOptions {
+            force: request.build,
+            no_cache: request.no_cache,
+            pull: request.pull,
+        },
+        remove: request.remove,
+    };
+    let mut values = Values(pod.secret_env.clone());
+    let inherits = |name: &String| pod.spec.inherit_env.contains(name);
+    let inherited = request.inherited.iter().filter(|(name, _)| inherits(name));
+    values
+        .0
+        .extend(inherited.map(|(name, value)| (name.clone(), value.clone())));
+    values.0.extend(request.env.clone());
+    Planned {
+        ulid,
+        id,
+        spec,
+        prompt: pod.prompt(&request.task),
+        values,
+    }
+}
+
+/// 128 random bits, from two ULIDs' 80.
+pub(super) fn random() -> u128 {
+    (Ulid::generate().random() << 64) ^ Ulid::generate().random()
+}
+
+/// The runtimes that a plan needs.
+pub(super) fn runtimes(plan: &Plan) -> Vec<RuntimeName> {
+    let mut names: Vec<RuntimeName> = Vec::new();
+    for session in &plan.sessions {
+        if !names.contains(&session.spec.runtime) {
+            names.push(session.spec.runtime);
+        }
+    }
+    names
+}
+
+/// Writes the values that are not recorded. Blocking.
+///
+/// # Errors
+/// When a session's directory cannot be written; what was written is removed.
+pub(super) fn write_values(shared: &Shared, plan: &Plan) -> Result<()> {
+    for session in &plan.sessions {
+        let stored = environment::store(&shared.session_dir(session.ulid), 0, &session.values);
+        if let Err(error) = stored {
+            discard(shared, plan);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what [`write_values`] wrote. Blocking.
+pub(super) fn discard(shared: &Shared, plan: &Plan) {
+    for session in &plan.sessions {
+        let dir = shared.session_dir(session.ulid);
+        match std::fs::remove_dir_all(dir.path()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, path = %dir.path().display(), "cannot be removed"),
+        }
+    }
+}
+
+/// What is recorded: every session's first two events, and the request.
+///
+/// # Errors
+/// A fault of cldpd's own: the events do not fit the state machine.
+pub(super) fn appends(
+    plan: Plan,
+    generations: &[u64],
+    places: Vec<Option<u32>>,
+    request: (Ulid, [u8; 32]),
+    now: Timestamp,
+) -> Result<(Vec<Append>, Vec<SessionRecord>, StartResponse)> {
+    let Plan { sessions, notes } = plan;
+    let dispatched = sessions
+        .iter()
+        .zip(&places)
+        .map(|(session, place)| Dispatched {
+            id: session.id.clone(),
+            ulid: session.ulid,
+            position: *place,
+        })
+        .collect();
+    let response = StartResponse {
+        sessions: dispatched,
+        notes,
+    };
+    let answer = serde_json::to_value(&response)
+        .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+    let row = RequestRow {
+        id: request.0,
+        hash: request.1,
+        answer,
+        at: now,
+    };
+    let mut rows = vec![row];
+    let mut appends = Vec::new();
+    let mut records = Vec::new();
+    for ((session, generation), position) in sessions.into_iter().zip(generations).zip(places) {
+        let mut recorder = Recorder::new(session.ulid);
+        let reason = position.map(|_| "waiting for a free place".to_owned());
+        let kinds = vec![
+            (
+                now,
+                EventKind::Created {
+                    spec: Box::new(session.spec),
+                },
+            ),
+            (
+                now,
+                EventKind::Queued {
+                    how: How::New,
+                    prompt: session.prompt,
+                    env: session.values.names(),
+                    position,
+                    reason,
+                },
+            ),
+        ];
+        let staged = recorder
+            .stage(0, kinds)
+            .map_err(|illegal| Error::new(ErrorCode::Internal, illegal.to_string()))?;
+        records.extend(staged.record.clone());
+        appends.push(Append {
+            session: session.ulid,
+            generation: *generation,
+            events: staged.events,
+            cursors: Vec::new(),
+            record: staged.record,
+            requests: std::mem::take(&mut rows),
+        });
+    }
+    Ok((appends, records, response))
+}

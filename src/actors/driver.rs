@@ -1,0 +1,292 @@
+//! The driver: does, step by step, what a session's record says is next.
+//!
+//! It keeps nothing that matters: every step begins from the published record
+//! and ends with events that are durable, so the next generation, or the next
+//! daemon, goes on where this one was. An error here means that this generation
+//! is over, not that the run failed: what fails a run is recorded as `error`.
+
+use super::capture::{self, Attached};
+use super::cleanup;
+use super::launch;
+use super::session::{Idle, Link, Published, Signal};
+use super::supervisor::{Acquire, Enqueue, Release};
+use crate::model::run::{self, End, Phase, Place, Step};
+use crate::model::{
+    Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec,
+};
+use crate::runtime::{Owner, Runtime};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long an engine that does not answer is left alone before it is asked again.
+pub(super) const ENGINE_RETRY: Duration = Duration::from_secs(2);
+
+/// Why a driver ends.
+pub(super) type Over = Error;
+
+/// What a driver works with.
+pub(super) struct Driver {
+    pub(super) link: Link,
+    pub(super) spec: Arc<Spec>,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) signals: mpsc::UnboundedReceiver<Signal>,
+    /// The engine's id of the container that this driver created last.
+    pub(super) container_id: Option<String>,
+    /// The shim of the run that was launched by this driver itself.
+    pub(super) attached: Option<Attached>,
+}
+
+/// Drives a session until it has nothing left to do.
+pub(super) async fn drive(link: Link, signals: mpsc::UnboundedReceiver<Signal>) {
+    let ulid = link.ulid;
+    if let Err(error) = run(link, signals).await {
+        tracing::debug!(session = %ulid, %error, "a driver ended");
+    }
+}
+
+async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<(), Over> {
+    let spec = Arc::new(load_spec(&link)?);
+    let runtime = link.shared.runtime(spec.runtime)?.clone();
+    let mut driver = Driver {
+        link,
+        spec,
+        runtime,
+        signals,
+        container_id: None,
+        attached: None,
+    };
+    loop {
+        let record = driver.record();
+        let Some(run) = record.live_run() else {
+            driver.idle(&record).await?;
+            continue;
+        };
+        driver.step(&record, run).await?;
+    }
+}
+
+fn load_spec(link: &Link) -> Result<Spec, Over> {
+    let events = link
+        .shared
+        .reader
+        .events(link.ulid, 0, 1)
+        .map_err(Error::from)?;
+    match events.into_iter().next().map(|event| event.kind) {
+        Some(EventKind::Created { spec }) => Ok(*spec),
+        _ => Err(Error::new(
+            ErrorCode::JournalFailed,
+            "a session without its first event",
+        )),
+    }
+}
+
+impl Driver {
+    /// What is durable now.
+    pub(super) fn record(&self) -> Arc<SessionRecord> {
+        self.link.published.borrow().record.clone()
+    }
+
+    /// Whose the container of a run's attempt is.
+    pub(super) fn owner(&self, run: u32, attempt: u32) -> Owner {
+        let record = self.record();
+        let home = self.link.shared.home;
+        Owner {
+            home,
+            session: record.ulid,
+            id: record.id.clone(),
+            run,
+            attempt,
+        }
+    }
+
+    /// Completes when a stop that is not `known` is asked for of run `number`.
+    pub(super) async fn stop_asked(
+        published: &mut tokio::sync::watch::Receiver<Published>,
+        number: u32,
+        known: Option<crate::model::Ulid>,
+    ) {
+        let asked = |published: &Published| {
+            let run = published.record.runs.get(number as usize);
+            run.and_then(|run| run.state.stop())
+                .is_some_and(|stop| Some(stop.id) != known)
+        };
+        if published.wait_for(asked).await.is_err() {
+            // The actor is gone; the driver is about to be cancelled.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn idle(&mut self, record: &SessionRecord) -> Result<(), Over> {
+        cleanup::after_runs(self, record).await;
+        let seen = self.link.published.borrow_and_update().seq;
+        self.link.addr.send(Idle).await.map_err(|_| gone())?;
+        // Either the actor ends, and with it this task, or a run was added.
+        let more = |published: &Published| published.seq > seen || published.record.is_live();
+        self.link
+            .published
+            .wait_for(more)
+            .await
+            .map_err(|_| gone())?;
+        Ok(())
+    }
+
+    async fn step(&mut self, record: &SessionRecord, run: &RunRecord) -> Result<(), Over> {
+        let number = run.number;
+        match run.state.step() {
+            Step::AwaitSlot => self.await_slot(run).await,
+            Step::Cancel { place } => self.cancel(number, place).await,
+            Step::Build { attempt } => launch::build(self, record, run, attempt).await,
+            Step::Create { attempt } => {
+                let container = record.id.container_name(number);
+                self.link
+                    .record(number, vec![EventKind::Creating { attempt, container }])
+                    .await?;
+                launch::launch(self, record, number, true).await
+            }
+            Step::Launch { .. } => launch::launch(self, record, number, false).await,
+            Step::Capture { place } => capture::capture(self, number, &place).await,
+            Step::Conclude { place } => self.conclude(record, run, place).await,
+            Step::Done => Ok(()),
+        }
+    }
+
+    async fn await_slot(&mut self, run: &RunRecord) -> Result<(), Over> {
+        let number = run.number;
+        let enqueue = Enqueue {
+            session: self.link.ulid,
+            asked: run.queued,
+            pod: self.spec.pod.name.clone(),
+            pod_max: self.spec.pod.max_parallel,
+        };
+        self.link
+            .supervisor
+            .send(enqueue)
+            .await
+            .map_err(|_| gone())?;
+        let acquired = self.link.supervisor.send(Acquire(self.link.ulid)).await;
+        let slot = acquired.map_err(|_| gone())?.0;
+        let mut published = self.link.published.clone();
+        tokio::select! {
+            biased;
+            () = Self::stop_asked(&mut published, number, None) => Ok(()),
+            granted = slot => {
+                granted.map_err(|_| gone())?;
+                let step = "checking what the pod needs".to_owned();
+                self.link.record(number, vec![EventKind::Preparing { step }]).await
+            }
+        }
+    }
+
+    async fn cancel(&mut self, number: u32, place: Option<Place>) -> Result<(), Over> {
+        if let Some(place) = place {
+            let owner = self.owner(number, place.attempt);
+            while let Err(error) = self.runtime.remove(&owner, &place.container, true).await {
+                tracing::warn!(session = %self.link.ulid, %error, "a container cannot be removed yet");
+                tokio::time::sleep(ENGINE_RETRY).await;
+            }
+        }
+        let message = "taken back before it ran".to_owned();
+        self.link
+            .record(
+                number,
+                vec![
+                    EventKind::Error {
+                        code: ErrorCode::Cancelled,
+                        message,
+                    },
+                    EventKind::RunEnded {
+                        outcome: Outcome::Cancelled,
+                    },
+                ],
+            )
+            .await?;
+        self.over(number).await
+    }
+
+    async fn conclude(
+        &mut self,
+        record: &SessionRecord,
+        run: &RunRecord,
+        place: Option<Place>,
+    ) -> Result<(), Over> {
+        let RunState::Live {
+            phase: Phase::Over { end, .. },
+            stop,
+        } = &run.state
+        else {
+            return Ok(());
+        };
+        let outcome = run::outcome(
+            record.agent,
+            stop.as_ref(),
+            end,
+            run.result.as_ref(),
+            run.interrupted,
+        );
+        let never_ran = run.started.is_none();
+        if let (Some(place), true) = (&place, never_ran) {
+            let owner = self.owner(run.number, place.attempt);
+            if let Err(error) = self.runtime.remove(&owner, &place.container, true).await {
+                tracing::warn!(session = %self.link.ulid, %error, "left behind until it is removed");
+            }
+        }
+        debug_assert!(matches!(end, End::Exited { .. } | End::Error { .. }));
+        self.link
+            .record(run.number, vec![EventKind::RunEnded { outcome }])
+            .await?;
+        self.over(run.number).await
+    }
+
+    /// Frees what a run had outside the journal and its container.
+    async fn over(&mut self, number: u32) -> Result<(), Over> {
+        self.attached = None;
+        let dir = self.link.shared.session_dir(self.link.ulid);
+        super::environment::forget(&dir, number);
+        let record = self.record();
+        if let Some(place) = record
+            .runs
+            .get(number as usize)
+            .and_then(|run| run.state.place())
+        {
+            cleanup::spool(dir.run(number, place.attempt)).await;
+        }
+        self.link
+            .supervisor
+            .send(Release(self.link.ulid))
+            .await
+            .map_err(|_| gone())
+    }
+
+    /// Ends the run with an error in place of what did not happen.
+    pub(super) async fn fail(&self, number: u32, error: Error) -> Result<(), Over> {
+        let message = match error.hint {
+            Some(hint) => format!("{}\nhint: {hint}", error.message),
+            None => error.message,
+        };
+        self.link
+            .record(
+                number,
+                vec![EventKind::Error {
+                    code: error.code,
+                    message,
+                }],
+            )
+            .await
+    }
+}
+
+/// The actor, or the daemon, is going away.
+pub(super) fn gone() -> Error {
+    Error::new(ErrorCode::Stopping, "the daemon is stopping")
+}
+
+/// Whether a run goes on with an earlier one's conversation: something ran before it.
+pub(super) fn goes_on(record: &SessionRecord, run: &RunRecord) -> bool {
+    run.how != How::New
+        && record
+            .runs
+            .iter()
+            .take(run.number as usize)
+            .any(|earlier| earlier.started.is_some())
+}

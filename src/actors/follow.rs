@@ -1,0 +1,252 @@
+//! Followers: a cursor into the journal each.
+//!
+//! A follower registers with the hub, then reads the journal from its cursor; at
+//! the end it waits until more is durable and reads on. There is no other path:
+//! what was seen is on disk, nobody is dropped, nobody blocks the writer.
+//! Memory: one batch of about [`BATCH`] bytes each.
+
+use super::context::Shared;
+use super::view;
+use crate::model::api::{EventsQuery, FirehoseEvent, FirehoseQuery};
+use crate::model::{Error, ErrorCode, Event, EventKind, Result, SessionEvent, SessionRecord, Ulid};
+use crate::store::FirehoseCursor;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Bytes of events that are read at once.
+const BATCH: usize = 256 * 1024;
+/// Events of the firehose that are read at once.
+const FIREHOSE_BATCH: usize = 1024;
+
+/// Events of one session.
+pub struct Follow {
+    shared: Arc<Shared>,
+    ulid: Ulid,
+    record: SessionRecord,
+    query: EventsQuery,
+    at: u64,
+    durable: watch::Receiver<u64>,
+    done: bool,
+}
+
+impl Follow {
+    pub(super) fn new(shared: Arc<Shared>, ulid: Ulid, query: EventsQuery) -> Result<Self> {
+        let durable = shared.hub.follow(ulid);
+        let record = load(&shared, ulid)?;
+        let mut at = query.after.unwrap_or(0);
+        if let Some(since) = query.since {
+            at = at.max(shared.reader.since(ulid, since).map_err(Error::from)?);
+        }
+        if let Some(tail) = query.tail {
+            let counted =
+                |event: &Event| matches!(event.kind, EventKind::Output(_)) && fits(&query, event);
+            let start = shared
+                .reader
+                .tail_start(ulid, tail, &counted)
+                .map_err(Error::from)?;
+            at = at.max(start);
+        }
+        Ok(Self {
+            shared,
+            ulid,
+            record,
+            query,
+            at,
+            durable,
+            done: false,
+        })
+    }
+
+    /// The session as it was when the following began.
+    #[must_use]
+    pub const fn record(&self) -> &SessionRecord {
+        &self.record
+    }
+
+    /// The next events that fit; none when there will be no more. Waits only when following.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<SessionEvent>>> {
+        while !self.done {
+            self.durable.borrow_and_update();
+            let over = self.query.follow && self.is_over()?;
+            let reader = self.shared.reader.clone();
+            let (ulid, at) = (self.ulid, self.at);
+            let read = tokio::task::spawn_blocking(move || reader.events(ulid, at, BATCH));
+            let events = read.await.map_err(|_| broken())?.map_err(Error::from)?;
+            let Some(last) = events.last() else {
+                // Whether it was over was asked before the read that found nothing.
+                if !self.query.follow || over {
+                    self.done = true;
+                } else if self.durable.changed().await.is_err() {
+                    load(&self.shared, self.ulid)?;
+                    self.done = true;
+                }
+                continue;
+            };
+            self.at = last.seq;
+            let passed = self.query.until.is_some_and(|until| last.time > until);
+            self.done = passed;
+            let id = &self.record.id;
+            let wanted: Vec<SessionEvent> = events
+                .into_iter()
+                .filter(|event| fits(&self.query, event))
+                .map(|event| SessionEvent {
+                    session: id.clone(),
+                    ulid: self.ulid,
+                    event,
+                })
+                .collect();
+            if !wanted.is_empty() {
+                return Ok(Some(wanted));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing more will be recorded of what is followed.
+    fn is_over(&self) -> Result<bool> {
+        let record = load(&self.shared, self.ulid)?;
+        Ok(match self.query.run {
+            Some(run) => record
+                .runs
+                .get(run as usize)
+                .is_none_or(|run| view::end(run).is_some()),
+            None => !record.is_live(),
+        })
+    }
+}
+
+fn load(shared: &Shared, ulid: Ulid) -> Result<SessionRecord> {
+    let record = shared.reader.session(ulid).map_err(Error::from)?;
+    record.ok_or_else(|| Error::new(ErrorCode::Gone, "the session's history was removed"))
+}
+
+fn broken() -> Error {
+    Error::new(ErrorCode::Internal, "a reader of the journal broke off")
+}
+
+fn fits(query: &EventsQuery, event: &Event) -> bool {
+    if query.run.is_some_and(|run| event.run != run) {
+        return false;
+    }
+    if query.since.is_some_and(|since| event.time < since) {
+        return false;
+    }
+    if query.until.is_some_and(|until| event.time > until) {
+        return false;
+    }
+    match (query.stream, &event.kind) {
+        (None, _) => true,
+        (Some(stream), EventKind::Output(output)) => output.stream == stream,
+        (Some(_), _) => false,
+    }
+}
+
+/// Events of all sessions, in the order of their commits.
+pub struct Firehose {
+    shared: Arc<Shared>,
+    query: FirehoseQuery,
+    at: FirehoseCursor,
+    durable: watch::Receiver<u64>,
+    /// Ids and pods of sessions that were seen.
+    known: HashMap<Ulid, SessionRecord>,
+}
+
+/// Sessions whose names are kept at hand.
+const KNOWN_MAX: usize = 1024;
+
+impl Firehose {
+    pub(super) fn new(shared: Arc<Shared>, query: FirehoseQuery) -> Result<Self> {
+        let durable = shared.hub.follow_all();
+        let at = match (&query.from, query.since) {
+            (Some(text), _) => text.parse().map_err(|_| {
+                Error::new(
+                    ErrorCode::Usage,
+                    format!("\"{text}\" is no cursor of this journal"),
+                )
+            })?,
+            (None, Some(since)) => shared.reader.firehose_since(since).map_err(Error::from)?,
+            (None, None) if query.follow => FirehoseCursor {
+                commit: shared.reader.watermark() + 1,
+                offset: 0,
+            },
+            (None, None) => FirehoseCursor::default(),
+        };
+        Ok(Self {
+            shared,
+            query,
+            at,
+            durable,
+            known: HashMap::new(),
+        })
+    }
+
+    /// The next events that fit; none when there are no more and nothing is followed.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<FirehoseEvent>>> {
+        loop {
+            self.durable.borrow_and_update();
+            let reader = self.shared.reader.clone();
+            let at = self.at;
+            let read = tokio::task::spawn_blocking(move || reader.firehose(at, FIREHOSE_BATCH));
+            let events = read.await.map_err(|_| broken())?.map_err(Error::from)?;
+            let Some((last, ..)) = events.last() else {
+                if !self.query.follow || self.durable.changed().await.is_err() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            self.at = *last;
+            let mut wanted = Vec::new();
+            for (cursor, ulid, event) in events {
+                if let Some(event) = self.named(ulid, event) {
+                    wanted.push(FirehoseEvent {
+                        cursor: cursor.to_string(),
+                        event,
+                    });
+                }
+            }
+            if !wanted.is_empty() {
+                return Ok(Some(wanted));
+            }
+        }
+    }
+
+    fn named(&mut self, ulid: Ulid, event: Event) -> Option<SessionEvent> {
+        let query = &self.query;
+        if query
+            .kind
+            .as_ref()
+            .is_some_and(|kind| event.kind.name() != kind)
+            || query.since.is_some_and(|since| event.time < since)
+        {
+            return None;
+        }
+        if self.known.len() > KNOWN_MAX {
+            self.known.clear();
+        }
+        if !self.known.contains_key(&ulid) {
+            let record = self.shared.reader.session(ulid).ok().flatten()?;
+            self.known.insert(ulid, record);
+        }
+        let record = self.known.get(&ulid)?;
+        if self
+            .query
+            .pod
+            .as_ref()
+            .is_some_and(|pod| record.pod.as_str() != pod)
+        {
+            return None;
+        }
+        Some(SessionEvent {
+            session: record.id.clone(),
+            ulid,
+            event,
+        })
+    }
+}

@@ -1,0 +1,676 @@
+//! What the daemon's routes and the library call: plain async methods.
+//!
+//! What changes something runs in a task of its own, so that a caller who goes
+//! away does not leave it half done. A repeated request id is answered as before.
+
+use super::cleanup;
+use super::context::Shared;
+use super::directory;
+use super::dispatch;
+use super::environment::{self, Values};
+use super::follow::{Firehose, Follow};
+use super::launch;
+use super::session::{AddRun, Kill, Stop};
+use super::supervisor::{Child, Enqueue, LookAtQueue, Outlook, Queue, Supervisor};
+use super::view;
+use crate::model::api::{
+    EventsQuery, FirehoseQuery, Inspection, KillRequest, ListQuery, RemoveRequest, RemoveResponse,
+    ResumeHow, ResumeRequest, ResumeResponse, SessionView, StartRequest, StartResponse,
+    StopRequest, StopResponse, WaitResponse,
+};
+use crate::model::spec::Keep;
+use crate::model::{
+    Error, ErrorCode, EventKind, How, Result, SessionRecord, Spec, Timestamp, Ulid, signal,
+};
+use crate::store::RequestRow;
+use actix::Addr;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Longest grace of a stop.
+const GRACE_MAX: u32 = 3600;
+/// Times that a resume is tried again when another came in at the same moment.
+const RESUME_TRIES: usize = 16;
+
+/// The way to a home's sessions. Cheap to clone; may be used from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) supervisor: Addr<Supervisor>,
+    pub(super) adopted: u32,
+    requests: Arc<Mutex<HashMap<Ulid, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>, supervisor: Addr<Supervisor>, adopted: u32) -> Self {
+        Self {
+            shared,
+            supervisor,
+            adopted,
+            requests: Arc::default(),
+        }
+    }
+
+    /// Dispatches sessions; returns when their intent is durable.
+    ///
+    /// # Errors
+    /// What is wrong with the request, its pods or the runtime; nothing is made then.
+    pub async fn start(&self, request: StartRequest) -> Result<StartResponse> {
+        let this = self.clone();
+        let (id, hash) = (request.request, hash("start", &request)?);
+        self.once(id, hash, async move { this.start_now(request, hash).await })
+            .await
+    }
+
+    async fn start_now(&self, request: StartRequest, hash: [u8; 32]) -> Result<StartResponse> {
+        let id = request.request;
+        let now = Timestamp::now();
+        let shared = self.shared.clone();
+        let plan = blocking(move || dispatch::plan(&shared, &request, now)).await?;
+        for name in dispatch::runtimes(&plan) {
+            self.shared
+                .runtime(name)?
+                .check()
+                .await
+                .map_err(Error::from)?;
+        }
+        let shared = self.shared.clone();
+        let plan = blocking(move || dispatch::write_values(&shared, &plan).map(|()| plan)).await?;
+        let mut places = Vec::new();
+        let mut generations = Vec::new();
+        for (session, nth) in plan.sessions.iter().zip(0..) {
+            let (pod, pod_max) = (session.spec.pod.name.clone(), session.spec.pod.max_parallel);
+            places.push(self.ask(Outlook { pod, pod_max, nth }).await?);
+            generations.push(self.shared.journal.claim(session.ulid).await?.generation);
+        }
+        let limits: Vec<Option<u32>> = plan
+            .sessions
+            .iter()
+            .map(|session| session.spec.pod.max_parallel)
+            .collect();
+        let (appends, records, response) =
+            dispatch::appends(plan, &generations, places, (id, hash), now)?;
+        for result in self.shared.journal.append(appends).await? {
+            result.map_err(|refused| Error::new(ErrorCode::Internal, refused.to_string()))?;
+        }
+        for (record, pod_max) in records.iter().zip(limits) {
+            self.shared.directory.put(record);
+            let (session, pod) = (record.ulid, record.pod.clone());
+            self.ask(Enqueue {
+                session,
+                asked: record.created,
+                pod,
+                pod_max,
+            })
+            .await?;
+            self.ask(Child(record.ulid)).await??;
+        }
+        Ok(response)
+    }
+
+    /// Asks for a further run; returns when its intent is durable.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`, or `refused` with the reason.
+    pub async fn resume(&self, target: &str, request: ResumeRequest) -> Result<ResumeResponse> {
+        let this = self.clone();
+        let (id, hash) = (
+            request.request,
+            hash(&format!("resume {target}"), &request)?,
+        );
+        let target = target.to_owned();
+        self.once(id, hash, async move {
+            this.resume_now(&target, request, hash).await
+        })
+        .await
+    }
+
+    async fn resume_now(
+        &self,
+        target: &str,
+        request: ResumeRequest,
+        hash: [u8; 32],
+    ) -> Result<ResumeResponse> {
+        let ulid = self.shared.directory.resolve_for_resume(target)?;
+        for _ in 0..RESUME_TRIES {
+            let record = self.load(ulid)?;
+            check_resumable(&record, request.how)?;
+            let spec = self.spec(ulid)?;
+            let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
+            let (values, notes) = self.values_for(&record, &spec, &request);
+            let env = values.names();
+            let dir = self.shared.session_dir(ulid);
+            blocking(move || environment::store(&dir, run, &values)).await?;
+            let response = ResumeResponse {
+                id: record.id.clone(),
+                ulid,
+                run,
+                how: How::Next,
+                seq: 0,
+                notes,
+            };
+            let row = row(request.request, hash, &response)?;
+            let prompt = request.prompt.clone();
+            let message = AddRun {
+                prompt,
+                env,
+                expected: run,
+                request: row,
+            };
+            let session = self.ask(Child(ulid)).await??;
+            match session.send(message).await {
+                Ok(Ok(added)) => {
+                    return Ok(ResumeResponse {
+                        run: added.run,
+                        seq: added.seq,
+                        ..response
+                    });
+                }
+                Ok(Err(error)) if error.code != ErrorCode::TryLater => return Err(error),
+                // Another run came in first, or the actor ended just now.
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        Err(Error::new(
+            ErrorCode::TryLater,
+            "too many runs were asked for at the same moment",
+        ))
+    }
+
+    /// Values for a further run: the pod's own as they are now, and the caller's.
+    fn values_for(
+        &self,
+        record: &SessionRecord,
+        spec: &Spec,
+        request: &ResumeRequest,
+    ) -> (Values, Vec<String>) {
+        let mut values = Values::default();
+        if let Ok(pod) = self.shared.pods.load(spec.pod.name.as_str()) {
+            let of_spec = |name: &String| spec.pod.secret_env.contains(name);
+            values
+                .0
+                .extend(pod.secret_env.into_iter().filter(|(name, _)| of_spec(name)));
+        }
+        values.0.extend(request.env.clone());
+        let first = record
+            .runs
+            .first()
+            .map(|run| run.env.as_slice())
+            .unwrap_or_default();
+        let missing = first.iter().filter(|name| !values.0.contains_key(*name));
+        let notes =
+            missing.map(|name| format!("{name} was set for the first run and is not set now"));
+        let notes = notes.collect();
+        (values, notes)
+    }
+
+    /// Asks the current run to stop.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`, `usage`.
+    pub async fn stop(&self, target: &str, request: StopRequest) -> Result<StopResponse> {
+        if request.grace > GRACE_MAX {
+            let message = format!("a grace of {} s is more than {GRACE_MAX}", request.grace);
+            return Err(Error::new(ErrorCode::Usage, message));
+        }
+        let ulid = self.shared.directory.resolve(target)?;
+        let this = self.clone();
+        detached(async move {
+            let grace = Duration::from_secs(u64::from(request.grace));
+            this.stop_now(ulid, request.run, grace, "user", request.wait)
+                .await
+        })
+        .await
+    }
+
+    async fn stop_now(
+        &self,
+        ulid: Ulid,
+        run: Option<u32>,
+        grace: Duration,
+        by: &'static str,
+        wait: bool,
+    ) -> Result<StopResponse> {
+        let record = self.load(ulid)?;
+        let ended = |record: &SessionRecord| {
+            let run = match run {
+                Some(number) => record.runs.get(number as usize),
+                None => record.runs.last(),
+            };
+            run.and_then(view::end)
+        };
+        let over = StopResponse {
+            id: record.id.clone(),
+            was_live: false,
+            ended: ended(&record),
+        };
+        if !record.is_live() {
+            return Ok(over);
+        }
+        let session = self.ask(Child(ulid)).await??;
+        let stopped = session.send(Stop { run, grace, by }).await;
+        let Some(stopping) = stopped.map_err(|_| leaving())?? else {
+            return Ok(StopResponse {
+                ended: ended(&self.load(ulid)?),
+                ..over
+            });
+        };
+        let ended = match wait {
+            true => Some(self.wait_for(ulid, Some(stopping)).await?.end),
+            false => None,
+        };
+        Ok(StopResponse {
+            id: record.id,
+            was_live: true,
+            ended,
+        })
+    }
+
+    /// Sends a signal to the current run.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`, `usage`, `refused` when its program does not run yet.
+    pub async fn kill(&self, target: &str, request: KillRequest) -> Result<StopResponse> {
+        let number = signal::number(&request.signal).ok_or_else(|| {
+            let message = format!("unknown signal \"{}\"", request.signal.escape_debug());
+            Error::new(ErrorCode::Usage, message).hint("a name such as SIGINT, or a number to 31")
+        })?;
+        let ulid = self.shared.directory.resolve(target)?;
+        let this = self.clone();
+        let (id, hash) = (request.request, hash(&format!("kill {target}"), &request)?);
+        let name = super::tracker::signal_name(number);
+        let work = async move {
+            let record = this.load(ulid)?;
+            let response = StopResponse {
+                id: record.id.clone(),
+                was_live: record.is_live(),
+                ended: None,
+            };
+            if !record.is_live() {
+                return Ok(response);
+            }
+            let session = this.ask(Child(ulid)).await??;
+            let kill = Kill {
+                name,
+                number,
+                request: row(id, hash, &response)?,
+            };
+            let signalled = session.send(kill).await.map_err(|_| leaving())??;
+            Ok(StopResponse {
+                was_live: signalled.is_some(),
+                ..response
+            })
+        };
+        self.once(id, hash, work).await
+    }
+
+    /// Removes what a session has, and its history if asked for.
+    ///
+    /// # Errors
+    /// `refused` for a live one without force.
+    pub async fn remove(&self, target: &str, request: RemoveRequest) -> Result<RemoveResponse> {
+        let ulid = self.shared.directory.resolve(target)?;
+        let this = self.clone();
+        detached(async move { this.remove_now(ulid, request).await }).await
+    }
+
+    async fn remove_now(&self, ulid: Ulid, request: RemoveRequest) -> Result<RemoveResponse> {
+        let record = self.load(ulid)?;
+        if record.is_live() && !request.force {
+            let message = format!("{} is live", record.id);
+            return Err(Error::new(ErrorCode::Refused, message)
+                .hint("stop it first, or remove it with --force"));
+        }
+        while self.load(ulid)?.is_live() {
+            self.stop_now(ulid, None, Duration::from_secs(10), "rm", true)
+                .await?;
+        }
+        let left = self.remove_things(ulid).await?;
+        if request.history && left.is_none() {
+            self.shared.journal.delete(ulid).await?;
+            self.shared.directory.remove(ulid);
+        }
+        Ok(RemoveResponse {
+            id: record.id,
+            complete: left.is_none(),
+            message: left,
+        })
+    }
+
+    async fn remove_things(&self, ulid: Ulid) -> Result<Option<String>> {
+        let record = self.load(ulid)?;
+        if record.removed == Some(true) {
+            return Ok(None);
+        }
+        let session = self.ask(Child(ulid)).await??;
+        cleanup::remove(&self.shared, &session, &record).await
+    }
+
+    /// Waits until a run is over; all of the session's, unless one is named.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`.
+    pub async fn wait(&self, target: &str, run: Option<u32>) -> Result<WaitResponse> {
+        let ulid = self.shared.directory.resolve(target)?;
+        if let Some(number) = run
+            && self.load(ulid)?.runs.len() <= number as usize
+        {
+            let message = format!("{target} has no run {number}");
+            return Err(Error::new(ErrorCode::SessionNotFound, message));
+        }
+        self.wait_for(ulid, run).await
+    }
+
+    async fn wait_for(&self, ulid: Ulid, run: Option<u32>) -> Result<WaitResponse> {
+        let mut durable = self.shared.hub.follow(ulid);
+        loop {
+            durable.borrow_and_update();
+            let record = self.load(ulid)?;
+            let awaited = match run {
+                Some(number) => record.runs.get(number as usize),
+                None if record.is_live() => None,
+                None => record.runs.last(),
+            };
+            if let Some(end) = awaited.and_then(view::end) {
+                return Ok(WaitResponse { id: record.id, end });
+            }
+            if durable.changed().await.is_err() {
+                return Err(directory::not_found(record.id.as_str()));
+            }
+        }
+    }
+
+    /// Sessions, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn list(&self, query: ListQuery) -> Result<Vec<SessionView>> {
+        let positions = self.queue().await?.positions;
+        let shared = self.shared.clone();
+        blocking(move || {
+            let limit = query.limit.unwrap_or(usize::MAX);
+            let mut views = Vec::new();
+            if query.live_only() {
+                for ulid in shared.directory.live() {
+                    let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
+                        continue;
+                    };
+                    if view::matches(&record, &query) && views.len() < limit {
+                        views.push(view::session(&record, positions.get(&ulid).copied()));
+                    }
+                }
+                return Ok(views);
+            }
+            for record in shared.reader.sessions() {
+                if views.len() >= limit {
+                    break;
+                }
+                let record = record.map_err(Error::from)?;
+                if view::matches(&record, &query) {
+                    let position = positions.get(&record.ulid).copied();
+                    views.push(view::session(&record, position));
+                }
+            }
+            Ok(views)
+        })
+        .await
+    }
+
+    /// Everything known of a session.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`.
+    pub async fn inspect(&self, target: &str) -> Result<Inspection> {
+        let ulid = self.shared.directory.resolve(target)?;
+        let record = self.load(ulid)?;
+        let spec = self.spec(ulid)?;
+        let position = self.queue().await?.positions.get(&ulid).copied();
+        let argv = record
+            .current_run()
+            .map(|run| launch::command_line(&spec, &record, run).argv)
+            .unwrap_or_default();
+        Ok(Inspection {
+            view: view::session(&record, position),
+            spec,
+            last_seq: self.shared.reader.last_seq(ulid).map_err(Error::from)?,
+            argv,
+            directory: self.shared.session_dir(ulid).path().display().to_string(),
+            record,
+        })
+    }
+
+    /// A session's events.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`; `session_not_found` for a run that is not there.
+    pub async fn events(&self, target: &str, query: EventsQuery) -> Result<Follow> {
+        let ulid = self.shared.directory.resolve(target)?;
+        if let Some(run) = query.run {
+            let runs = self.load(ulid)?.runs.len();
+            if run as usize >= runs {
+                let message = format!("{target} has no run {run}");
+                let hint = format!("it has runs 0 to {}", runs.saturating_sub(1));
+                return Err(Error::new(ErrorCode::SessionNotFound, message).hint(hint));
+            }
+        }
+        let shared = self.shared.clone();
+        blocking(move || Follow::new(shared, ulid, query)).await
+    }
+
+    /// Events of all sessions.
+    ///
+    /// # Errors
+    /// `usage` for a cursor that is none.
+    pub fn firehose(&self, query: FirehoseQuery) -> Result<Firehose> {
+        Firehose::new(self.shared.clone(), query)
+    }
+
+    /// Stops every live session, and waits for their ends.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn stop_all(&self, grace: Duration) -> Result<()> {
+        let live = self.shared.directory.live();
+        let stops = live.into_iter().map(|ulid| async move {
+            while self.load(ulid)?.is_live() {
+                self.stop_now(ulid, None, grace, "daemon", true).await?;
+            }
+            Ok(())
+        });
+        futures::future::try_join_all(stops).await.map(|_| ())
+    }
+
+    /// Live runs that are let go, and those that wait.
+    ///
+    /// # Errors
+    /// When the daemon is leaving.
+    pub async fn counts(&self) -> Result<(u32, u32)> {
+        let queue = self.queue().await?;
+        Ok((queue.running as u32, queue.waiting as u32))
+    }
+
+    /// Runs that were under way when this daemon started.
+    #[must_use]
+    pub const fn adopted(&self) -> u32 {
+        self.adopted
+    }
+
+    /// The number of the last durable commit.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.shared.reader.watermark()
+    }
+
+    /// Removes what is due, as `keep` and unfinished removals have it.
+    pub(super) async fn sweep(&self) {
+        cleanup::sweep(&self.shared).await;
+        let now = Timestamp::now();
+        let due: Vec<Ulid> = {
+            let records = self.shared.reader.sessions().filter_map(Result::ok);
+            records
+                .filter(|record| cleanup::due(record, now))
+                .map(|record| record.ulid)
+                .collect()
+        };
+        for ulid in due {
+            if let Err(error) = self.remove_things(ulid).await {
+                tracing::warn!(session = %ulid, %error, "left behind until later");
+            }
+        }
+    }
+
+    async fn queue(&self) -> Result<Queue> {
+        self.ask(LookAtQueue).await
+    }
+
+    async fn ask<M>(&self, message: M) -> Result<M::Result>
+    where
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+        Supervisor: actix::Handler<M>,
+    {
+        self.supervisor.send(message).await.map_err(|_| leaving())
+    }
+
+    fn load(&self, ulid: Ulid) -> Result<SessionRecord> {
+        let record = self.shared.reader.session(ulid).map_err(Error::from)?;
+        record.ok_or_else(|| directory::not_found(&ulid.to_string()))
+    }
+
+    fn spec(&self, ulid: Ulid) -> Result<Spec> {
+        let events = self.shared.reader.events(ulid, 0, 1).map_err(Error::from)?;
+        match events.into_iter().next().map(|event| event.kind) {
+            Some(EventKind::Created { spec }) => Ok(*spec),
+            _ => Err(Error::new(
+                ErrorCode::JournalFailed,
+                "a session without its first event",
+            )),
+        }
+    }
+
+    /// Does `work` once for a request id; a repetition gets the recorded answer.
+    async fn once<T, F>(&self, id: Ulid, hash: [u8; 32], work: F) -> Result<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let this = self.clone();
+        detached(async move {
+            let turn = {
+                let mut requests = this.requests.lock().unwrap_or_else(PoisonError::into_inner);
+                requests.retain(|_, turn| Arc::strong_count(turn) > 1);
+                requests.entry(id).or_default().clone()
+            };
+            let _turn = turn.lock().await;
+            match this.shared.reader.request(id).map_err(Error::from)? {
+                None => work.await,
+                Some(row) if row.hash == hash => serde_json::from_value(row.answer)
+                    .map_err(|error| Error::new(ErrorCode::Internal, error.to_string())),
+                Some(_) => {
+                    let message = format!("request {id} was made before, with another body");
+                    Err(Error::new(ErrorCode::Refused, message).hint("use a new request id"))
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
+    let refused = |message: String, hint: &str| {
+        Err(Error::new(ErrorCode::Refused, message).hint(hint.to_owned()))
+    };
+    let id = &record.id;
+    match how {
+        ResumeHow::Auto | ResumeHow::Next => {}
+        ResumeHow::Steer => {
+            return refused(
+                format!("the agent of {id} takes no messages while it works"),
+                "use --how next",
+            );
+        }
+        ResumeHow::Exec => {
+            return refused(
+                format!("{id} cannot run a second agent beside the first yet"),
+                "use --how next",
+            );
+        }
+    }
+    if record.removed.is_some() {
+        return refused(
+            format!("{id} was removed: only its history is left"),
+            "start a new session",
+        );
+    }
+    if record.remove || record.keep == Keep::Never {
+        let why = if record.remove {
+            "--rm"
+        } else {
+            "\"keep\": \"never\""
+        };
+        return refused(
+            format!("{id} was started with {why}: nothing is kept to resume from"),
+            "start a new session",
+        );
+    }
+    Ok(())
+}
+
+fn leaving() -> Error {
+    Error::new(ErrorCode::Stopping, "the daemon is stopping").hint("try again in a moment")
+}
+
+fn hash<T: Serialize>(verb: &str, body: &T) -> Result<[u8; 32]> {
+    let body = serde_json::to_vec(body)
+        .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+    let mut digest = Sha256::new();
+    digest.update(verb.as_bytes());
+    digest.update([0]);
+    digest.update(&body);
+    Ok(digest.finalize().into())
+}
+
+fn row<T: Serialize>(id: Ulid, hash: [u8; 32], answer: &T) -> Result<RequestRow> {
+    let answer = serde_json::to_value(answer)
+        .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(RequestRow {
+        id,
+        hash,
+        answer,
+        at: Timestamp::now(),
+    })
+}
+
+/// Runs `work` to its end even if whoever asked goes away.
+async fn detached<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        Err(Error::new(
+            ErrorCode::Internal,
+            format!("a task of the daemon's broke off: {error}"),
+        ))
+    })
+}
+
+pub(super) async fn blocking<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Error::new(
+                ErrorCode::Internal,
+                format!("a task of the daemon's broke off: {error}"),
+            ))
+        })
+}

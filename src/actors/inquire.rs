@@ -1,0 +1,149 @@
+//! What a home has beside sessions: its pods, and how everything stands.
+
+use super::context::Shared;
+use super::handle::{Handle, blocking};
+use crate::model::api::{Check, CheckState, PodView};
+use crate::model::{Error, Result, RuntimeName, Timestamp, Ulid};
+use crate::pod::Pod;
+use std::time::Duration;
+
+/// How long the engine's word on an image is waited for in a listing.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(3);
+/// Less free space than this is worth a warning, in bytes.
+const DISK_WARNING: u64 = 1 << 30;
+
+impl Handle {
+    /// All pods, broken ones with their problems.
+    ///
+    /// # Errors
+    /// When the directory of pods cannot be read.
+    pub async fn pods(&self) -> Result<Vec<PodView>> {
+        let shared = self.shared.clone();
+        let listed = blocking(move || shared.pods.list().map_err(Error::from)).await?;
+        let newest = self.shared.directory.newest_by_pod();
+        let mut views = Vec::new();
+        for (name, pod) in listed {
+            let last_used = newest.iter().find(|(pod, _)| pod.as_str() == name);
+            let last_used = last_used.map(|(_, ulid)| dispatched(*ulid));
+            views.push(match pod {
+                Ok(pod) => PodView {
+                    last_used,
+                    ..describe(&pod)
+                },
+                Err(problems) => PodView {
+                    dir: self.shared.pods.root().join(&name).display().to_string(),
+                    name,
+                    image: None,
+                    built: None,
+                    last_used,
+                    inherit_env: Vec::new(),
+                    problems: problems.into_iter().map(Error::from).collect(),
+                },
+            });
+        }
+        self.add_images(&mut views).await;
+        Ok(views)
+    }
+
+    /// One pod.
+    ///
+    /// # Errors
+    /// `pod_not_found`, `invalid_pod`.
+    pub async fn pod(&self, name: &str) -> Result<PodView> {
+        let shared = self.shared.clone();
+        let wanted = name.to_owned();
+        let pod = blocking(move || shared.pods.load(&wanted).map_err(Error::from)).await?;
+        Ok(describe(&pod))
+    }
+
+    /// How everything stands that sessions need.
+    pub async fn doctor(&self) -> Vec<Check> {
+        let mut checks = vec![self.journal_check()];
+        checks.extend(disk_check(&self.shared));
+        checks.push(self.runtime_check(RuntimeName::Docker).await);
+        checks.push(self.runtime_check(RuntimeName::Local).await);
+        checks
+    }
+
+    async fn add_images(&self, views: &mut [PodView]) {
+        let Ok(docker) = self.shared.runtime(RuntimeName::Docker) else {
+            return;
+        };
+        let ask = async {
+            // An engine that does not answer is asked once, not for every pod.
+            if docker.check().await.is_err() {
+                return;
+            }
+            for view in views.iter_mut() {
+                if let Some(image) = &view.image {
+                    view.built = docker.image_created(image).await.ok().flatten();
+                }
+            }
+        };
+        let _ = tokio::time::timeout(ENGINE_PATIENCE, ask).await;
+    }
+
+    fn journal_check(&self) -> Check {
+        Check {
+            name: "journal".to_owned(),
+            state: CheckState::Ok,
+            message: format!("open, {} commits", self.commits()),
+            hint: None,
+        }
+    }
+
+    async fn runtime_check(&self, name: RuntimeName) -> Check {
+        let checked = match self.shared.runtime(name) {
+            Ok(runtime) => runtime.check().await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match checked {
+            Ok(info) => Check {
+                name: name.to_string(),
+                state: CheckState::Ok,
+                message: info.description,
+                hint: None,
+            },
+            Err(error) => Check {
+                name: name.to_string(),
+                state: CheckState::Failed,
+                message: error.message,
+                hint: error.hint,
+            },
+        }
+    }
+}
+
+fn dispatched(ulid: Ulid) -> Timestamp {
+    let millis = i64::try_from(ulid.timestamp_ms()).unwrap_or(i64::MAX);
+    Timestamp(millis.saturating_mul(1_000_000))
+}
+
+fn describe(pod: &Pod) -> PodView {
+    PodView {
+        name: pod.spec.name.to_string(),
+        dir: pod.spec.dir.display().to_string(),
+        image: Some(pod.spec.image.clone()),
+        built: None,
+        last_used: None,
+        inherit_env: pod.spec.inherit_env.clone(),
+        problems: Vec::new(),
+    }
+}
+
+fn disk_check(shared: &Shared) -> Option<Check> {
+    let home = &shared.settings.home;
+    let stat = rustix::fs::statvfs(home).ok()?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let low = free < DISK_WARNING;
+    Some(Check {
+        name: "disk".to_owned(),
+        state: if low {
+            CheckState::Warning
+        } else {
+            CheckState::Ok
+        },
+        message: format!("{} MiB free beneath {}", free >> 20, home.display()),
+        hint: low.then(|| "make room: sessions wait when the disk is full".to_owned()),
+    })
+}

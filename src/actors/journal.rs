@@ -1,0 +1,273 @@
+//! The journal's actor: the one writer, on a thread of its own.
+//!
+//! Appends that wait together become one commit: the mailbox is drained into
+//! `pending` before the commit that the first of them asked for runs. Everybody
+//! is answered after the barrier, and the hub hears of it then, never before.
+//!
+//! After a store error nothing is retried from memory: the store is reopened,
+//! and sessions come back as new generations that load what is durable.
+
+use super::hub::Hub;
+use crate::model::{Error, ErrorCode, Ulid};
+use crate::store::{Append, AppendError, Claim, Committed, Journal as Store, StoreError};
+use actix::prelude::*;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Bytes that one commit takes at most, roughly: what waits beyond goes into the next.
+const COMMIT_BYTES: usize = 8 << 20;
+/// How long after a failure the store is opened again, when somebody asks for it.
+const REOPEN_DELAY: Duration = Duration::from_millis(500);
+
+/// The way to the journal from anywhere.
+#[derive(Clone)]
+pub(super) struct JournalHandle {
+    addr: Addr<Journal>,
+}
+
+impl JournalHandle {
+    /// Starts the actor on a thread of its own.
+    pub(super) fn start(store: Store, hub: Arc<Hub>) -> Self {
+        let arbiter = Arbiter::new();
+        let addr = Journal::start_in_arbiter(&arbiter.handle(), move |ctx| {
+            ctx.set_mailbox_capacity(1024);
+            Journal {
+                store,
+                hub,
+                pending: Vec::new(),
+                pending_bytes: 0,
+                failing: false,
+            }
+        });
+        Self { addr }
+    }
+
+    /// Appends; returns when it is durable. All of `appends` are in one commit.
+    pub(super) async fn append(
+        &self,
+        appends: Vec<Append>,
+    ) -> Result<Vec<Result<Committed, AppendError>>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Write { appends, reply };
+        self.addr.send(message).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Fences all earlier generations of a session and says where it stands.
+    pub(super) async fn claim(&self, session: Ulid) -> Result<Claim, Error> {
+        self.addr
+            .send(ClaimSession(session))
+            .await
+            .map_err(|_| stopped())?
+    }
+
+    /// Deletes a session's record.
+    pub(super) async fn delete(&self, session: Ulid) -> Result<(), Error> {
+        self.addr
+            .send(DeleteSession(session))
+            .await
+            .map_err(|_| stopped())?
+    }
+
+    /// Ends the actor once all that was sent before is committed.
+    pub(super) async fn close(&self) {
+        let _ = self.addr.send(Close).await;
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorCode::Stopping, "the daemon is stopping")
+}
+
+type Answer = Result<Vec<Result<Committed, AppendError>>, Error>;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Write {
+    appends: Vec<Append>,
+    reply: oneshot::Sender<Answer>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Commit;
+
+#[derive(Message)]
+#[rtype(result = "Result<Claim, Error>")]
+struct ClaimSession(Ulid);
+
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+struct DeleteSession(Ulid);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Close;
+
+struct Journal {
+    store: Store,
+    hub: Arc<Hub>,
+    pending: Vec<Write>,
+    pending_bytes: usize,
+    /// The last commit failed; the store has to be reopened before the next.
+    failing: bool,
+}
+
+impl Actor for Journal {
+    type Context = Context<Self>;
+}
+
+impl Journal {
+    fn commit(&mut self) {
+        let writes = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        if writes.is_empty() {
+            return;
+        }
+        if self.failing
+            && let Err(error) = self.reopen()
+        {
+            return refuse(writes, &error);
+        }
+        let mut counts = Vec::with_capacity(writes.len());
+        let mut replies = Vec::with_capacity(writes.len());
+        let mut appends = Vec::new();
+        for write in writes {
+            counts.push(write.appends.len());
+            replies.push(write.reply);
+            appends.extend(write.appends);
+        }
+        let sessions: Vec<Ulid> = appends.iter().map(|append| append.session).collect();
+        match self.store.commit(appends) {
+            Ok(results) => {
+                self.publish(&sessions, &results);
+                let mut results = results.into_iter();
+                for (count, reply) in counts.into_iter().zip(replies) {
+                    // Whoever asked may be gone; what is durable stays durable.
+                    let _ = reply.send(Ok(results.by_ref().take(count).collect()));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "a commit failed; the journal will be reopened");
+                self.failing = true;
+                for reply in replies {
+                    let _ = reply.send(Err(unusable(&error)));
+                }
+            }
+        }
+    }
+
+    fn publish(&self, sessions: &[Ulid], results: &[Result<Committed, AppendError>]) {
+        let mut last = 0;
+        for (session, result) in sessions.iter().zip(results) {
+            if let Ok(committed) = result {
+                self.hub.committed(*session, committed.last_seq);
+                last = last.max(committed.number);
+            }
+        }
+        if last > 0 {
+            self.hub.commit(last);
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        // One failed disk must not make this thread spin on opening it.
+        std::thread::park_timeout(REOPEN_DELAY);
+        self.store.reopen()?;
+        self.failing = false;
+        tracing::info!("the journal is open again");
+        Ok(())
+    }
+}
+
+fn refuse(writes: Vec<Write>, error: &StoreError) {
+    for write in writes {
+        let _ = write.reply.send(Err(unusable(error)));
+    }
+}
+
+fn unusable(error: &StoreError) -> Error {
+    Error::new(
+        ErrorCode::JournalFailed,
+        format!("the journal cannot be written: {error}"),
+    )
+    .hint("is the disk full? `cldpd doctor` looks")
+}
+
+impl Handler<Write> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, write: Write, ctx: &mut Context<Self>) {
+        if self.pending.is_empty() {
+            ctx.notify(Commit);
+        }
+        self.pending_bytes += write.appends.iter().map(weight).sum::<usize>();
+        self.pending.push(write);
+        if self.pending_bytes > COMMIT_BYTES {
+            self.commit();
+        }
+    }
+}
+
+impl Handler<Commit> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, _: Commit, _: &mut Context<Self>) {
+        self.commit();
+    }
+}
+
+impl Handler<ClaimSession> for Journal {
+    type Result = Result<Claim, Error>;
+
+    fn handle(
+        &mut self,
+        ClaimSession(session): ClaimSession,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        self.commit();
+        if self.failing {
+            self.reopen().map_err(|error| unusable(&error))?;
+        }
+        self.store.claim(session).map_err(|error| unusable(&error))
+    }
+}
+
+impl Handler<DeleteSession> for Journal {
+    type Result = Result<(), Error>;
+
+    fn handle(
+        &mut self,
+        DeleteSession(session): DeleteSession,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        self.commit();
+        self.store
+            .delete_session(session)
+            .map_err(|error| unusable(&error))?;
+        self.hub.forget(session);
+        Ok(())
+    }
+}
+
+impl Handler<Close> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) {
+        self.commit();
+        ctx.stop();
+    }
+}
+
+/// Roughly how many bytes an append holds.
+fn weight(append: &Append) -> usize {
+    use crate::model::EventKind;
+    let event = |kind: &EventKind| match kind {
+        EventKind::Output(output) => output.data.len(),
+        EventKind::BuildOutput { line } => line.0.len(),
+        EventKind::Queued { prompt, .. } => prompt.0.len(),
+        _ => 256,
+    };
+    append.events.iter().map(|e| 48 + event(&e.kind)).sum()
+}

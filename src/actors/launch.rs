@@ -1,0 +1,497 @@
+//! From the intent to a container whose shim has the run.
+//!
+//! Every call to the engine may be repeated: what an earlier daemon did is found
+//! by its labels. The run itself has an id that depends on session, run and
+//! attempt only, so a shim that has it already says so and runs nothing twice.
+
+use super::capture::Attached;
+use super::driver::{self, Driver, ENGINE_RETRY, Over};
+use super::environment;
+use crate::agent::{self, CommandLine, Invocation};
+use crate::model::run::{Phase, Place};
+use crate::model::spec::ImageConfig;
+use crate::model::{
+    Blob, Error, ErrorCode, EventKind, How, RunRecord, RunState, SessionRecord, Ulid,
+};
+use crate::runtime::session_dir::RunDir;
+use crate::runtime::shim::{
+    self, Control, Peer, Record, RecordBody, RunBody, Shim, ShimError, Spool,
+};
+use crate::runtime::{CreateRequest, Image, PlaceState, RuntimeError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// A shim that does not answer for so long after its start is unreachable.
+const SHIM_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a dead shim's spool that are looked through at once.
+const SCAN: usize = 1 << 20;
+/// Build lines waiting to be recorded; the builder waits beyond.
+const BUILD_LINES: usize = 256;
+
+/// Gets the run its image: builds it, or snapshots the container before it.
+pub(super) async fn build(
+    driver: &mut Driver,
+    record: &SessionRecord,
+    run: &RunRecord,
+    attempt: u32,
+) -> Result<(), Over> {
+    if let Err(error) = prepare(driver, run.number) {
+        return driver.fail(run.number, error).await;
+    }
+    if driver::goes_on(record, run) {
+        return snapshot(driver, record, run).await;
+    }
+    let number = run.number;
+    let tag = driver.spec.pod.image.clone();
+    driver
+        .link
+        .record(number, vec![EventKind::BuildStarted { attempt, tag }])
+        .await?;
+
+    let began = Instant::now();
+    let (sender, mut lines) = mpsc::channel::<Vec<u8>>(BUILD_LINES);
+    let runtime = driver.runtime.clone();
+    let spec = driver.spec.clone();
+    let home = driver.link.shared.home;
+    let building = async move {
+        let image = runtime.build(home, &spec.pod, spec.build, sender).await?;
+        let config = runtime.image_config(&image.id).await?;
+        Ok::<(Image, ImageConfig), RuntimeError>((image, config))
+    };
+    let link = driver.link.clone();
+    let recording = async move {
+        let mut batch = Vec::new();
+        while lines.recv_many(&mut batch, BUILD_LINES).await > 0 {
+            let output = batch
+                .drain(..)
+                .map(|line| EventKind::BuildOutput { line: Blob(line) })
+                .collect();
+            link.record(number, output).await?;
+        }
+        Ok::<(), Over>(())
+    };
+    let mut published = driver.link.published.clone();
+    let (built, recorded) = tokio::select! {
+        both = async { tokio::join!(building, recording) } => both,
+        // Dropping the build cancels it; the state says what comes next.
+        () = Driver::stop_asked(&mut published, number, None) => return Ok(()),
+    };
+    recorded?;
+    match built {
+        Ok((image, config)) => {
+            let complete = EventKind::BuildComplete {
+                image: image.id,
+                seconds: began.elapsed().as_secs_f64(),
+                cached: image.cached,
+                created: image.created,
+                config: Some(config),
+            };
+            driver.link.record(number, vec![complete]).await
+        }
+        Err(error) => driver.fail(number, error.into()).await,
+    }
+}
+
+/// What is checked on this machine before anything is made.
+fn prepare(driver: &Driver, number: u32) -> Result<(), Error> {
+    for mount in &driver.spec.pod.mounts {
+        if mount.source.is_absolute() && !mount.source.try_exists().unwrap_or(false) {
+            let source = mount.source.display();
+            let message = format!("mount source {source} does not exist");
+            return Err(Error::new(ErrorCode::InvalidPod, message)
+                .hint("make it, or mark the mount \"optional\": true in pod.json"));
+        }
+    }
+    let dir = driver.link.shared.session_dir(driver.link.ulid);
+    shim::install(&dir).map_err(|error| {
+        let place = dir.path().display();
+        Error::new(
+            ErrorCode::Internal,
+            format!("cannot prepare {place} for run {number}: {error}"),
+        )
+    })
+}
+
+async fn snapshot(
+    driver: &mut Driver,
+    record: &SessionRecord,
+    run: &RunRecord,
+) -> Result<(), Over> {
+    let began = Instant::now();
+    let Some((last, place)) = record.last_place() else {
+        let error = Error::new(
+            ErrorCode::Gone,
+            "the container of the run before is not known",
+        );
+        return driver.fail(run.number, error).await;
+    };
+    let owner = driver.owner(last.number, place.attempt);
+    let tag = format!("cldpd-snapshot:{}-r{}", record.id, run.number);
+    let taken = loop {
+        // Its last record may be here before the engine has seen it end.
+        let waited = driver.runtime.wait(&owner, &place.container).await;
+        let result = match waited {
+            Ok(Some(_)) => {
+                driver
+                    .runtime
+                    .snapshot(&owner, &place.container, &tag)
+                    .await
+            }
+            Ok(None) => {
+                let container = place.container.clone();
+                let cause = "it is no longer there to be resumed from".to_owned();
+                Err(RuntimeError::Container { container, cause })
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Err(RuntimeError::Unavailable { cause, .. }) => {
+                tracing::warn!(session = %driver.link.ulid, cause, "waiting for the engine");
+                tokio::time::sleep(ENGINE_RETRY).await;
+            }
+            other => break other,
+        }
+    };
+    match taken {
+        Ok(image) => {
+            let seconds = began.elapsed().as_secs_f64();
+            let complete = EventKind::BuildComplete {
+                image,
+                seconds,
+                cached: true,
+                created: None,
+                config: None,
+            };
+            driver.link.record(run.number, vec![complete]).await
+        }
+        Err(error) => driver.fail(run.number, error.into()).await,
+    }
+}
+
+/// Sees to it that the container of a run that is being created runs, and that its shim has the run.
+pub(super) async fn launch(
+    driver: &mut Driver,
+    earlier: &SessionRecord,
+    number: u32,
+    fresh: bool,
+) -> Result<(), Over> {
+    let record = driver.record();
+    let Some(run) = record.runs.get(number as usize) else {
+        return Ok(());
+    };
+    let RunState::Live {
+        phase: Phase::Creating { image, place },
+        ..
+    } = &run.state
+    else {
+        return Ok(());
+    };
+    let (image, place) = (image.clone(), place.clone());
+    match place_run(driver, earlier, run, &image, &place, fresh).await {
+        Ok(Placed::Accepted(attached)) => {
+            let how = run.how;
+            let prompt = run.prompt.clone();
+            driver
+                .link
+                .record(number, vec![EventKind::RunStarted { how, prompt }])
+                .await?;
+            environment::forget(&driver.link.shared.session_dir(driver.link.ulid), number);
+            driver.attached = attached;
+            Ok(())
+        }
+        Ok(Placed::Again) => {
+            let owner = driver.owner(number, place.attempt);
+            if let Err(error) = driver.runtime.remove(&owner, &place.container, true).await {
+                return driver.fail(number, error.into()).await;
+            }
+            let (attempt, container) = (place.attempt + 1, place.container);
+            driver
+                .link
+                .record(number, vec![EventKind::Creating { attempt, container }])
+                .await
+        }
+        Ok(Placed::TakenBack) => Ok(()),
+        Err(Failure::Unavailable(cause)) if !fresh => {
+            // Whether the container is there cannot be known now, so nothing is given up.
+            tracing::warn!(session = %driver.link.ulid, cause, "waiting for the engine");
+            let mut published = driver.link.published.clone();
+            tokio::select! {
+                () = tokio::time::sleep(ENGINE_RETRY) => {}
+                () = Driver::stop_asked(&mut published, number, None) => {}
+            }
+            Ok(())
+        }
+        Err(Failure::Unavailable(cause)) => {
+            let message = format!("{} is not available: {cause}", driver.spec.runtime);
+            driver
+                .fail(number, Error::new(ErrorCode::RuntimeUnavailable, message))
+                .await
+        }
+        Err(Failure::Run(error)) => driver.fail(number, error).await,
+    }
+}
+
+enum Placed {
+    /// The shim has the run.
+    Accepted(Option<Attached>),
+    /// This attempt's shim died before it had the run: make another.
+    Again,
+    /// A stop was asked for before the shim had the run.
+    TakenBack,
+}
+
+enum Failure {
+    Unavailable(String),
+    Run(Error),
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::Unavailable { cause, .. } => Self::Unavailable(cause),
+            other => Self::Run(other.into()),
+        }
+    }
+}
+
+async fn place_run(
+    driver: &mut Driver,
+    record: &SessionRecord,
+    run: &RunRecord,
+    image: &str,
+    place: &Place,
+    fresh: bool,
+) -> Result<Placed, Failure> {
+    let owner = driver.owner(run.number, place.attempt);
+    let name = &place.container;
+    let dir = driver
+        .link
+        .shared
+        .session_dir(driver.link.ulid)
+        .run(run.number, place.attempt);
+    let runtime = driver.runtime.clone();
+    let found = if fresh {
+        None
+    } else {
+        runtime.find(&owner, name).await?
+    };
+    let id = run_id(driver.link.ulid, run.number, place.attempt);
+    match found.map(|found| found.state) {
+        Some(PlaceState::Running { .. }) => {}
+        Some(PlaceState::Exited(_)) => return Ok(after_death(&dir, &owner, id).await),
+        None | Some(PlaceState::Gone | PlaceState::Created) => {
+            shim::prepare_run(&dir).map_err(|error| Failure::Run(internal(&error)))?;
+            let request = create_request(driver, record, run, image, place, dir.clone()).await?;
+            runtime.create(&request).await?;
+            runtime.start(&request).await?;
+        }
+    }
+    let found = runtime.find(&owner, name).await?;
+    driver.container_id = found.as_ref().map(|found| found.id.clone());
+    let pid = match found.map(|found| found.state) {
+        Some(PlaceState::Running { pid, .. }) => pid,
+        Some(PlaceState::Exited(_)) | None | Some(PlaceState::Gone | PlaceState::Created) => {
+            return Err(Failure::Run(ended_at_once(driver, name, &dir).await));
+        }
+    };
+    let peer = driver.peer(pid);
+    let generation = driver.link.claim.generation;
+    let connected = Shim::connect(&dir, peer, generation, SHIM_PATIENCE).await;
+    let shim = match connected {
+        Ok(shim) => shim,
+        Err(ShimError::Dead { .. }) => return Ok(after_death(&dir, &owner, id).await),
+        Err(error) => return Err(Failure::Run(unreachable_shim(name, &error))),
+    };
+    if !shim.hello().knows(id) {
+        if driver
+            .record()
+            .runs
+            .get(run.number as usize)
+            .is_some_and(|r| r.state.stop().is_some())
+        {
+            return Ok(Placed::TakenBack);
+        }
+        let body = run_body(driver, run, id).map_err(Failure::Run)?;
+        match shim.run(&body).await {
+            Ok(()) => {}
+            Err(ShimError::Dead { .. } | ShimError::Closed) => {
+                return Ok(after_death(&dir, &owner, id).await);
+            }
+            Err(error) => return Err(Failure::Run(unreachable_shim(name, &error))),
+        }
+    }
+    Ok(Placed::Accepted(Some(Attached {
+        shim,
+        run: run.number,
+        attempt: place.attempt,
+    })))
+}
+
+/// The shim's own word on why it ended before it had anything to run.
+async fn ended_at_once(driver: &Driver, name: &str, dir: &RunDir) -> Error {
+    let generation = driver.link.claim.generation;
+    let cause = match Shim::connect(dir, driver.peer(None), generation, Duration::ZERO).await {
+        Err(ShimError::Failed { message, .. }) => message,
+        Ok(_) | Err(_) => "it ended before it said anything".to_owned(),
+    };
+    Error::new(
+        ErrorCode::ContainerFailed,
+        format!("container {name}: {cause}"),
+    )
+}
+
+/// A dead shim either had the run, or nothing happened and another attempt is safe.
+async fn after_death(dir: &RunDir, owner: &crate::runtime::Owner, id: Ulid) -> Placed {
+    let (dir, expect) = (dir.clone(), (owner.session, owner.run, owner.attempt));
+    let accepted = tokio::task::spawn_blocking(move || has_accepted(&dir, expect, id)).await;
+    match accepted {
+        Ok(true) => Placed::Accepted(None),
+        Ok(false) | Err(_) => Placed::Again,
+    }
+}
+
+fn has_accepted(dir: &RunDir, expect: (Ulid, u32, u32), id: Ulid) -> bool {
+    let Ok(mut spool) = Spool::open(dir, expect) else {
+        return false;
+    };
+    loop {
+        match spool.read(None, SCAN) {
+            Ok(records) if records.is_empty() => return false,
+            Ok(records) => {
+                let of_run = |record: &Record| match &record.body {
+                    RecordBody::Control {
+                        control: Control::Accepted { id: known },
+                        ..
+                    } => *known == id,
+                    RecordBody::Control { .. } | RecordBody::Output { .. } => false,
+                };
+                if records.iter().any(of_run) {
+                    return true;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+async fn create_request(
+    driver: &Driver,
+    record: &SessionRecord,
+    run: &RunRecord,
+    image: &str,
+    place: &Place,
+    dirs: RunDir,
+) -> Result<CreateRequest, RuntimeError> {
+    let mut volumes = Vec::new();
+    if run.how == How::Next
+        && let Some((last, earlier)) = record.last_place()
+    {
+        let owner = driver.owner(last.number, earlier.attempt);
+        if let Some(found) = driver.runtime.find(&owner, &earlier.container).await? {
+            volumes = found.volumes;
+        }
+    }
+    let config = record.image_config.clone().unwrap_or_default();
+    let further = run.how == How::Next;
+    Ok(CreateRequest {
+        owner: driver.owner(run.number, place.attempt),
+        name: place.container.clone(),
+        image: image.to_owned(),
+        pod: driver.spec.pod.clone(),
+        workdir: driver
+            .spec
+            .pod
+            .workdir
+            .clone()
+            .or(config.workdir.filter(|_| further)),
+        user: further
+            .then_some(config.user)
+            .filter(|user| !user.is_empty()),
+        dirs,
+        volumes,
+    })
+}
+
+fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<RunBody, Error> {
+    let record = driver.record();
+    let session_dir = driver.link.shared.session_dir(driver.link.ulid);
+    let values = environment::load(&session_dir, run.number, &run.env)?;
+    let command = command_line(&driver.spec, &record, run);
+    if command.argv.is_empty() {
+        let message = "there is no command to run: the image has no ENTRYPOINT or CMD";
+        return Err(Error::new(ErrorCode::InvalidPod, message)
+            .hint("set \"entrypoint\" in pod.json, or \"agent\": \"claude\""));
+    }
+    let secrets = values.secrets();
+    Ok(RunBody {
+        id,
+        run: run.number,
+        argv: command.argv.into_iter().map(String::into_bytes).collect(),
+        env: environment::merge(&command.env, &driver.spec, &values),
+        cwd: None,
+        stdin: prompt(driver, run)?,
+        keep_stdin_open: false,
+        tty: None,
+        primary: true,
+        secrets,
+    })
+}
+
+/// The command of a run, as `inspect` shows it and the shim gets it.
+pub(super) fn command_line(
+    spec: &crate::model::Spec,
+    record: &SessionRecord,
+    run: &RunRecord,
+) -> CommandLine {
+    let config = record.image_config.clone().unwrap_or_default();
+    let resume = driver::goes_on(record, run)
+        .then(|| record.agent_sessions.last().map(String::as_str))
+        .flatten();
+    agent::agent(spec.agent).command(&Invocation {
+        spec,
+        image_command: &config.command,
+        root: config.is_root(),
+        resume,
+    })
+}
+
+fn prompt(driver: &Driver, run: &RunRecord) -> Result<Vec<u8>, Error> {
+    let reader = &driver.link.shared.reader;
+    let events = reader
+        .events(driver.link.ulid, run.queued_seq - 1, 1)
+        .map_err(Error::from)?;
+    match events.into_iter().next().map(|event| event.kind) {
+        Some(EventKind::Queued { prompt, .. }) => Ok(prompt.0),
+        _ => Err(Error::new(
+            ErrorCode::JournalFailed,
+            "the run's prompt is not where it should be",
+        )),
+    }
+}
+
+/// The id of a run at the shim: the same whenever the same attempt is sent.
+pub(super) fn run_id(session: Ulid, run: u32, attempt: u32) -> Ulid {
+    Ulid(session.0 ^ ((u128::from(run) << 32) | u128::from(attempt)))
+}
+
+fn unreachable_shim(container: &str, error: &ShimError) -> Error {
+    Error::new(
+        ErrorCode::RuntimeUnavailable,
+        format!("container {container}: its shim cannot be reached: {error}"),
+    )
+    .hint("does the engine see this machine's files? `cldpd doctor` looks")
+}
+
+fn internal(error: &RuntimeError) -> Error {
+    Error::new(ErrorCode::Internal, error.to_string())
+}
+
+impl Driver {
+    /// Who has to be at the other end of a shim's socket.
+    pub(super) fn peer(&self, pid: Option<u32>) -> Peer {
+        match self.spec.runtime {
+            crate::model::RuntimeName::Docker => Peer::Container { pid },
+            crate::model::RuntimeName::Local | crate::model::RuntimeName::Fake => Peer::Local,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The supervisor, one session actor for each live session, and the journal.
+//!
+//! ```text
+//!  Handle ──▶ Supervisor ──owns──▶ Session(ulid, generation) ──▶ driver task
+//!    │             ▲  └ Admission        │        ▲                 │
+//!    │             └──── Ended ──────────┘        └──── Record ─────┘
+//!    │ reads                             │ Append (answered after the barrier)
+//!    ▼                                   ▼
+//!  Reader ◀──────── sled ◀──────── Journal (own thread) ──▶ Hub ──▶ followers
+//! ```
+//!
+//! Calls go down and are awaited; notices go up and are not. A driver does
+//! everything for a session that takes time, step by step, each step chosen
+//! from the record alone ([`RunState::step`](crate::model::RunState::step)); so
+//! a daemon that starts again does what one does that never stopped.
+//!
+//! This is the only place that knows actix: [`Handle`] has plain async methods.
+
+mod admission;
+mod capture;
+mod cleanup;
+mod context;
+mod directory;
+mod dispatch;
+mod driver;
+mod environment;
+mod follow;
+mod handle;
+mod hub;
+mod inquire;
+mod journal;
+mod launch;
+mod record;
+mod session;
+mod supervisor;
+mod system;
+mod tracker;
+mod view;
+
+pub use context::Settings;
+pub use follow::{Firehose, Follow};
+pub use handle::Handle;
+pub use system::System;

@@ -1,0 +1,365 @@
+//! The supervisor: one child for each live session, and who may run.
+//!
+//! A child's end arrives as a message from its `stopped` hook, which runs on a
+//! panic too. Ends of old generations are ignored. A child that crashed, or
+//! whose journal failed, is made again from what is durable, after a delay that
+//! doubles; after too many of them in a row its supervision is given up and said
+//! so, the container untouched. `actix::Supervisor` does neither.
+
+use super::admission::Admission;
+use super::context::Shared;
+use super::session::{Birth, Session};
+use crate::model::{Error, ErrorCode, PodName, Timestamp, Ulid};
+use actix::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Restarts in a row before a session's supervision is given up.
+const RESTARTS_MAX: u32 = 8;
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// A child that lived this long begins to count from nothing again.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It had nothing left to do.
+    Finished,
+    /// What it wrote did not become durable.
+    Failed,
+    /// It panicked.
+    Crashed,
+}
+
+/// A child's last word.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Ended {
+    pub(super) session: Ulid,
+    pub(super) generation: u64,
+    pub(super) exit: Exit,
+}
+
+/// The session's actor, made if there is none.
+#[derive(Message)]
+#[rtype(result = "Result<Addr<Session>, Error>")]
+pub(super) struct Child(pub(super) Ulid);
+
+/// The session's actor, if there is one.
+#[derive(Message)]
+#[rtype(result = "Option<Addr<Session>>")]
+pub(super) struct Living(pub(super) Ulid);
+
+/// Puts a run in the queue.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Enqueue {
+    pub(super) session: Ulid,
+    pub(super) asked: Timestamp,
+    pub(super) pod: PodName,
+    pub(super) pod_max: Option<u32>,
+}
+
+/// The receiver completes when the run may go.
+#[derive(Message)]
+#[rtype(result = "Acquired")]
+pub(super) struct Acquire(pub(super) Ulid);
+
+/// See [`Acquire`].
+#[derive(MessageResponse)]
+pub(super) struct Acquired(pub(super) oneshot::Receiver<()>);
+
+/// Counts a run that is under way already.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Occupy(pub(super) Ulid, pub(super) PodName);
+
+/// A run is over, or was taken back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Release(pub(super) Ulid);
+
+/// Lets queued runs go from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Open;
+
+/// What the queue looks like.
+#[derive(Message)]
+#[rtype(result = "Queue")]
+pub(super) struct LookAtQueue;
+
+/// The place a further run of a pod would get.
+#[derive(Message)]
+#[rtype(result = "Option<u32>")]
+pub(super) struct Outlook {
+    pub(super) pod: PodName,
+    pub(super) pod_max: Option<u32>,
+    pub(super) nth: u32,
+}
+
+/// See [`LookAtQueue`].
+#[derive(MessageResponse, Default)]
+pub(super) struct Queue {
+    pub(super) positions: HashMap<Ulid, u32>,
+    pub(super) running: usize,
+    pub(super) waiting: usize,
+}
+
+/// Ends all children; their containers work on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Leave;
+
+struct ChildRecord {
+    addr: Addr<Session>,
+    generation: u64,
+    restarts: u32,
+    born: std::time::Instant,
+}
+
+/// The actor.
+pub(super) struct Supervisor {
+    shared: Arc<Shared>,
+    admission: Admission,
+    children: HashMap<Ulid, ChildRecord>,
+    /// Asked for while the first asker's is being made.
+    births: HashMap<Ulid, Vec<oneshot::Sender<Result<Addr<Session>, Error>>>>,
+}
+
+impl Supervisor {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let admission = Admission::new(shared.settings.max_parallel);
+        Self {
+            shared,
+            admission,
+            children: HashMap::new(),
+            births: HashMap::new(),
+        }
+    }
+
+    /// Makes the next generation of a session's actor from what is durable.
+    fn bear(&mut self, session: Ulid, restarts: u32, ctx: &mut Context<Self>) {
+        self.births.entry(session).or_default();
+        let shared = self.shared.clone();
+        let supervisor = ctx.address();
+        let load = async move { load(shared, supervisor, session).await };
+        ctx.spawn(load.into_actor(self).map(move |loaded, actor, ctx| {
+            let waiting = actor.births.remove(&session).unwrap_or_default();
+            match loaded {
+                Ok(birth) => {
+                    let generation = birth.claim.generation;
+                    let addr = Session::new(birth).start();
+                    for asker in waiting {
+                        let _ = asker.send(Ok(addr.clone()));
+                    }
+                    let born = std::time::Instant::now();
+                    let child = ChildRecord {
+                        addr,
+                        generation,
+                        restarts,
+                        born,
+                    };
+                    actor.children.insert(session, child);
+                }
+                Err(error) => {
+                    let retry = error.code == ErrorCode::JournalFailed;
+                    for asker in waiting {
+                        let _ = asker.send(Err(error.clone()));
+                    }
+                    if retry {
+                        actor.bear_later(session, restarts + 1, ctx);
+                    }
+                }
+            }
+        }));
+    }
+
+    fn bear_later(&mut self, session: Ulid, restarts: u32, ctx: &mut Context<Self>) {
+        if self.shared.leaving.is_cancelled() {
+            return;
+        }
+        if restarts > RESTARTS_MAX {
+            tracing::error!(%session, "given up: its actor fails again and again; the container is untouched, and a restart of the daemon tries anew");
+            return;
+        }
+        let delay = FIRST_DELAY
+            .saturating_mul(1 << restarts.min(16))
+            .min(LONGEST_DELAY);
+        ctx.run_later(delay, move |actor, ctx| {
+            let there =
+                actor.children.contains_key(&session) || actor.births.contains_key(&session);
+            if !there {
+                actor.bear(session, restarts, ctx);
+            }
+        });
+    }
+}
+
+async fn load(
+    shared: Arc<Shared>,
+    supervisor: Addr<Supervisor>,
+    session: Ulid,
+) -> Result<Birth, Error> {
+    let claim = shared.journal.claim(session).await?;
+    let record = shared.reader.session(session).map_err(Error::from)?;
+    let record = record.ok_or_else(|| super::directory::not_found(&session.to_string()))?;
+    let before_last = claim.next_seq.saturating_sub(2);
+    let last = shared
+        .reader
+        .events(session, before_last, 1)
+        .map_err(Error::from)?;
+    let last = last.last().map_or(record.created, |event| event.time);
+    Ok(Birth {
+        shared,
+        supervisor,
+        claim,
+        record,
+        last,
+    })
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(4096);
+    }
+}
+
+impl Handler<Child> for Supervisor {
+    type Result = ResponseFuture<Result<Addr<Session>, Error>>;
+
+    fn handle(&mut self, Child(session): Child, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(child) = self.children.get(&session)
+            && child.addr.connected()
+        {
+            return Box::pin(futures::future::ready(Ok(child.addr.clone())));
+        }
+        let (asker, answer) = oneshot::channel();
+        let first = !self.births.contains_key(&session);
+        self.births.entry(session).or_default().push(asker);
+        if first {
+            self.bear(session, 0, ctx);
+        }
+        Box::pin(async move {
+            answer
+                .await
+                .unwrap_or_else(|_| Err(Error::new(ErrorCode::Stopping, "the daemon is stopping")))
+        })
+    }
+}
+
+impl Handler<Living> for Supervisor {
+    type Result = Option<Addr<Session>>;
+
+    fn handle(&mut self, Living(session): Living, _: &mut Self::Context) -> Self::Result {
+        self.children.get(&session).map(|child| child.addr.clone())
+    }
+}
+
+impl Handler<Ended> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ended: Ended, ctx: &mut Self::Context) {
+        let Ended {
+            session,
+            generation,
+            exit,
+        } = ended;
+        let current = self
+            .children
+            .get(&session)
+            .is_some_and(|c| c.generation == generation);
+        if !current {
+            return;
+        }
+        let Some(child) = self.children.remove(&session) else {
+            return;
+        };
+        let restarts = if child.born.elapsed() > WINDOW {
+            0
+        } else {
+            child.restarts + 1
+        };
+        match exit {
+            Exit::Finished => self.admission.release(session),
+            Exit::Failed | Exit::Crashed => {
+                tracing::warn!(%session, ?exit, restarts, "a session's actor ended; it is made again");
+                self.bear_later(session, restarts, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Enqueue> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, m: Enqueue, _: &mut Self::Context) {
+        self.admission.enqueue(m.asked, m.session, m.pod, m.pod_max);
+    }
+}
+
+impl Handler<Acquire> for Supervisor {
+    type Result = Acquired;
+
+    fn handle(&mut self, Acquire(session): Acquire, _: &mut Self::Context) -> Acquired {
+        Acquired(self.admission.acquire(session))
+    }
+}
+
+impl Handler<Occupy> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Occupy(session, pod): Occupy, _: &mut Self::Context) {
+        self.admission.occupy(session, pod);
+    }
+}
+
+impl Handler<Release> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Release(session): Release, _: &mut Self::Context) {
+        self.admission.release(session);
+    }
+}
+
+impl Handler<Open> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Open, _: &mut Self::Context) {
+        self.admission.open();
+    }
+}
+
+impl Handler<LookAtQueue> for Supervisor {
+    type Result = Queue;
+
+    fn handle(&mut self, _: LookAtQueue, _: &mut Self::Context) -> Queue {
+        Queue {
+            positions: self.admission.positions(),
+            running: self.admission.running(),
+            waiting: self.admission.waiting(),
+        }
+    }
+}
+
+impl Handler<Outlook> for Supervisor {
+    type Result = Option<u32>;
+
+    fn handle(&mut self, m: Outlook, _: &mut Self::Context) -> Option<u32> {
+        self.admission.outlook(&m.pod, m.pod_max, m.nth)
+    }
+}
+
+impl Handler<Leave> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        self.children.clear();
+        ctx.stop();
+    }
+}

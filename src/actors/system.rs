@@ -1,0 +1,206 @@
+//! Bringing a home to life: opens the journal, takes over what is under way, lets the queue go.
+
+use super::context::{Settings, Shared};
+use super::directory::Directory;
+use super::handle::Handle;
+use super::hub::Hub;
+use super::journal::JournalHandle;
+use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Supervisor};
+use super::view;
+use crate::model::{Error, ErrorCode, EventKind, Result, RuntimeName, Timestamp, Ulid};
+use crate::pod::Pods;
+use crate::runtime::Runtime;
+use crate::runtime::docker::{Docker, DockerConfig};
+use crate::runtime::fake::Fake;
+use crate::runtime::local::Local;
+use crate::runtime::shim;
+use crate::store::{Journal, Options};
+use actix::Actor as _;
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The journal's share of memory for its cache, in bytes.
+const CACHE_BYTES: u64 = 32 << 20;
+/// How often what is due is removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// A home that is alive in this process.
+pub struct System {
+    handle: Handle,
+}
+
+impl System {
+    /// Runs `work` on a runtime with room for actors, and gives its result.
+    /// Blocks; everything that was spawned is gone when it returns.
+    pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let runner = actix::System::with_tokio_rt(runtime);
+        runner.block_on(work)
+    }
+
+    /// Opens the home: its journal is locked for this process from here on.
+    /// To be called within [`System::block_on`].
+    ///
+    /// # Errors
+    /// `journal_failed`, naming what and where.
+    pub async fn open(settings: Settings) -> Result<Self> {
+        let opened = Journal::open(
+            &settings.home.join("journal"),
+            Options {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                cache_bytes: CACHE_BYTES,
+                now: Timestamp::now(),
+            },
+        )?;
+        for warning in &opened.warnings {
+            tracing::warn!("{warning}");
+        }
+        let journal = opened.journal;
+        let (home, reader) = (journal.home(), journal.reader());
+        let hub = Arc::new(Hub::new(reader.watermark()));
+        let sessions = settings.home.join("sessions");
+        let pods = Pods::new(settings.home.join("pods"), settings.user_home.clone());
+        let shared = Arc::new(Shared {
+            home,
+            pods,
+            runtimes: runtimes(&settings, &sessions, home),
+            journal: JournalHandle::start(journal, hub.clone()),
+            reader,
+            hub,
+            directory: Directory::default(),
+            leaving: tokio_util::sync::CancellationToken::new(),
+            settings,
+        });
+        let supervisor = Supervisor::new(shared.clone()).start();
+        let adopted = adopt(&shared, &supervisor).await?;
+        let handle = Handle::new(shared, supervisor, adopted);
+        tokio::spawn(sweep(handle.clone()));
+        Ok(Self { handle })
+    }
+
+    /// The way to its sessions.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Lets go of everything: what was sent to the journal is durable, and
+    /// sessions work on without this process.
+    pub async fn leave(self) {
+        self.handle.shared.leaving.cancel();
+        let _ = self.handle.supervisor.send(Leave).await;
+        self.handle.shared.journal.close().await;
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8);
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("cldpd")
+        .enable_all()
+        .build();
+    built.unwrap_or_else(|error| {
+        // Without threads there is nothing that could report it better.
+        panic!("cannot start threads: {error}")
+    })
+}
+
+fn runtimes(
+    settings: &Settings,
+    sessions: &std::path::Path,
+    home: crate::model::HomeId,
+) -> HashMap<RuntimeName, Arc<dyn Runtime>> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let user_home = settings.user_home.clone();
+    let config = DockerConfig {
+        host: settings.docker_host.clone(),
+        env_host: variable("DOCKER_HOST").and_then(|host| host.into_string().ok()),
+        docker_config_dir: variable("DOCKER_CONFIG")
+            .map(PathBuf::from)
+            .or_else(|| user_home.as_ref().map(|home| home.join(".docker"))),
+        user_home,
+        env_context: variable("DOCKER_CONTEXT").and_then(|name| name.into_string().ok()),
+        runtime_dir: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+    };
+    let local: Arc<dyn Runtime> = Arc::new(Local::new(sessions.to_owned(), home));
+    let mut runtimes: HashMap<RuntimeName, Arc<dyn Runtime>> = HashMap::new();
+    runtimes.insert(
+        RuntimeName::Docker,
+        Arc::new(Docker::new(config, sessions.to_owned(), home, shim::BINARY)),
+    );
+    runtimes.insert(
+        RuntimeName::Fake,
+        Arc::new(Fake::new(local.clone(), settings.home.join("pods"))),
+    );
+    runtimes.insert(RuntimeName::Local, local);
+    runtimes
+}
+
+/// Makes the actors of all live sessions, in the order in which they were asked
+/// for, and only then lets the queue go. Each goes on with what its record says.
+async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Result<u32> {
+    let gone = |_| Error::new(ErrorCode::Stopping, "the daemon is stopping");
+    let mut live = Vec::new();
+    for record in shared.reader.sessions() {
+        let record = record.map_err(Error::from)?;
+        shared.directory.put(&record);
+        if record.is_live() {
+            live.push(record);
+        }
+    }
+    live.sort_by_key(|record| record.live_run().map(|run| (run.queued, record.ulid)));
+    let mut adopted = 0;
+    for record in &live {
+        let Some(run) = record.live_run() else {
+            continue;
+        };
+        adopted += u32::from(view::is_under_way(run));
+        let (session, pod) = (record.ulid, record.pod.clone());
+        if run.state.name() == "queued" {
+            let pod_max = pod_max(shared, session);
+            let enqueue = Enqueue {
+                session,
+                asked: run.queued,
+                pod,
+                pod_max,
+            };
+            supervisor.send(enqueue).await.map_err(gone)?;
+        } else {
+            supervisor.send(Occupy(session, pod)).await.map_err(gone)?;
+        }
+        supervisor.send(Child(session)).await.map_err(gone)??;
+    }
+    supervisor.send(Open).await.map_err(gone)?;
+    Ok(adopted)
+}
+
+fn pod_max(shared: &Shared, session: Ulid) -> Option<u32> {
+    let first = shared
+        .reader
+        .events(session, 0, 1)
+        .ok()?
+        .into_iter()
+        .next()?;
+    match first.kind {
+        EventKind::Created { spec } => spec.pod.max_parallel,
+        _ => None,
+    }
+}
+
+async fn sweep(handle: Handle) {
+    let leaving = handle.shared.leaving.clone();
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let work = async {
+        loop {
+            ticks.tick().await;
+            handle.sweep().await;
+        }
+    };
+    leaving.run_until_cancelled(work).await;
+}

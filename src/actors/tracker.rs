@@ -1,0 +1,407 @@
+//! From the shim's records to events, and how far the journal then is.
+
+use super::capture::JOIN_MAX;
+use super::driver::{Driver, Over};
+use crate::agent::{self, Agent};
+use crate::model::capture::{Cursor, CursorKey, LineAssembler};
+use crate::model::run::Phase;
+use crate::model::{AgentKind, Error, Event, EventKind, Output, RunState, Stream, Timestamp};
+use crate::runtime::shim::{Control, Record, RecordBody};
+
+type Events = Vec<(Timestamp, EventKind)>;
+type Cursors = Vec<(CursorKey, Cursor)>;
+
+const CONTROL: u8 = 0;
+/// Events looked at, from the end, for the beginning of a line that is open.
+const PIECES_BACK: u64 = 128;
+
+/// How the shim says that a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Its process ended.
+    Exited { code: u8, signal: Option<String> },
+    /// Its program could not be run.
+    NotRun { code: u8, message: String },
+    /// There is no word.
+    Unknown,
+}
+
+/// Follows one run through its shim's records.
+pub(super) struct Tracker {
+    run: u32,
+    attempt: u32,
+    lines: [Channel; 2],
+    /// The next control record that the journal has not dealt with.
+    control: u64,
+    /// From the first record of the end on nothing is dealt with before the
+    /// end is recorded: its place in the spool.
+    held: Option<u64>,
+    started: bool,
+    ending: Ending,
+    ended_at: Option<Timestamp>,
+    finished: bool,
+    position: u64,
+    joiner: Option<Joiner>,
+    container: String,
+}
+
+struct Channel {
+    assembler: LineAssembler,
+    stream: Stream,
+    /// Where in the spool the open line begins.
+    open_from: Option<u64>,
+}
+
+impl Tracker {
+    /// Goes on where the journal is.
+    pub(super) async fn new(driver: &Driver, run: u32, attempt: u32) -> Result<Self, Over> {
+        let cursors = driver
+            .link
+            .shared
+            .reader
+            .cursors(driver.link.ulid)
+            .map_err(Error::from)?;
+        let cursor = |stream: u8| {
+            cursors
+                .get(&CursorKey {
+                    run,
+                    attempt,
+                    stream,
+                })
+                .copied()
+                .unwrap_or_default()
+        };
+        let channel = |stream: Stream| Channel {
+            assembler: LineAssembler::new(stream, cursor(number(stream))),
+            stream,
+            open_from: None,
+        };
+        let record = driver.record();
+        let current = record.runs.get(run as usize);
+        let started = current.is_some_and(|run| {
+            matches!(
+                run.state,
+                RunState::Live {
+                    phase: Phase::Running { .. },
+                    ..
+                }
+            )
+        });
+        let container = current
+            .and_then(|run| run.state.place())
+            .map(|place| place.container.clone())
+            .unwrap_or_default();
+        let joiner = match driver.spec.agent {
+            AgentKind::Command => None,
+            AgentKind::Claude => Some(Joiner::new(driver, run, cursor(1).open)?),
+        };
+        Ok(Self {
+            run,
+            attempt,
+            lines: [channel(Stream::Stdout), channel(Stream::Stderr)],
+            control: cursor(CONTROL).position,
+            held: None,
+            started,
+            ending: Ending::Unknown,
+            ended_at: None,
+            finished: false,
+            position: 0,
+            joiner,
+            container,
+        })
+    }
+
+    /// Takes a batch of records.
+    pub(super) fn take(&mut self, driver: &Driver, records: Vec<Record>) -> (Events, Cursors) {
+        let before = self.cursors();
+        let mut events = Vec::new();
+        for record in records {
+            let Record {
+                start,
+                end,
+                time,
+                body,
+            } = record;
+            self.position = end;
+            match body {
+                RecordBody::Output {
+                    run,
+                    stream,
+                    position,
+                    bytes,
+                    ..
+                } if run == self.run => {
+                    if !self.started {
+                        self.start(driver, time, &mut events);
+                    }
+                    self.output(start, time, stream, position, &bytes, &mut events);
+                }
+                RecordBody::Output { .. } => {}
+                RecordBody::Control { ordinal, control } => {
+                    self.control(driver, start, time, ordinal, control, &mut events);
+                }
+            }
+        }
+        let after = self.cursors();
+        let changed = after
+            .into_iter()
+            .zip(before)
+            .filter(|(a, b)| a != b)
+            .map(|(a, _)| a);
+        (events, changed.collect())
+    }
+
+    /// Records open lines as pieces.
+    pub(super) fn flush(&mut self, now: Timestamp) -> (Events, Cursors) {
+        let mut events = Vec::new();
+        for index in 0..self.lines.len() {
+            let mut out = Vec::new();
+            self.lines[index].assembler.flush(&mut out);
+            self.lines[index].open_from = None;
+            self.emit(now, out, &mut events);
+        }
+        (events, self.cursors())
+    }
+
+    /// The last of it: open lines, and everything is dealt with.
+    pub(super) fn close(&mut self, now: Timestamp) -> (Events, Cursors) {
+        let time = self.ended_at.unwrap_or(now);
+        self.held = None;
+        self.flush(time)
+    }
+
+    /// How far the spool is no longer needed.
+    pub(super) fn trim_to(&self) -> u64 {
+        let open = self.lines.iter().filter_map(|channel| channel.open_from);
+        open.chain(self.held).fold(self.position, u64::min)
+    }
+
+    pub(super) fn has_open(&self) -> bool {
+        self.lines
+            .iter()
+            .any(|channel| channel.assembler.has_open())
+    }
+
+    pub(super) const fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Nothing more will come of the run.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished || self.ending != Ending::Unknown
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        self.ending.clone()
+    }
+
+    /// When the process ended, by the shim's clock.
+    pub(super) const fn ended_at(&self) -> Option<Timestamp> {
+        self.ended_at
+    }
+
+    fn cursors(&self) -> Cursors {
+        let key = |stream| CursorKey {
+            run: self.run,
+            attempt: self.attempt,
+            stream,
+        };
+        let control = Cursor {
+            position: self.control,
+            open: false,
+        };
+        let mut cursors = vec![(key(CONTROL), control)];
+        for channel in &self.lines {
+            cursors.push((key(number(channel.stream)), channel.assembler.cursor()));
+        }
+        cursors
+    }
+
+    fn start(&mut self, driver: &Driver, time: Timestamp, events: &mut Events) {
+        self.started = true;
+        let container = self.container.clone();
+        let id = driver
+            .container_id
+            .clone()
+            .unwrap_or_else(|| container.clone());
+        events.push((time, EventKind::ContainerStarted { container, id }));
+    }
+
+    fn output(
+        &mut self,
+        start: u64,
+        time: Timestamp,
+        stream: Stream,
+        position: u64,
+        bytes: &[u8],
+        events: &mut Events,
+    ) {
+        let mut out = Vec::new();
+        let channel = &mut self.lines[usize::from(number(stream) - 1)];
+        let gap = channel.assembler.push(position, bytes, &mut out);
+        if !channel.assembler.has_open() {
+            channel.open_from = None;
+        } else if channel.assembler.open_len() <= bytes.len() as u64 || channel.open_from.is_none()
+        {
+            channel.open_from = Some(start);
+        }
+        self.emit(time, out, events);
+        if let Err(gap) = gap {
+            let message = format!("{} bytes of {stream} are missing here", gap.bytes);
+            events.push((
+                time,
+                EventKind::Note {
+                    code: "gap".to_owned(),
+                    message,
+                },
+            ));
+        }
+    }
+
+    fn emit(&mut self, time: Timestamp, out: Vec<Output>, events: &mut Events) {
+        for output in out {
+            let said = match &mut self.joiner {
+                Some(joiner) if output.stream == Stream::Stdout => joiner.read(&output),
+                _ => None,
+            };
+            events.push((time, EventKind::Output(output)));
+            if let Some(event) = said {
+                events.push((time, EventKind::Agent { event }));
+            }
+        }
+    }
+
+    fn control(
+        &mut self,
+        driver: &Driver,
+        start: u64,
+        time: Timestamp,
+        ordinal: u64,
+        control: Control,
+        events: &mut Events,
+    ) {
+        if ordinal < self.control {
+            return;
+        }
+        match control {
+            Control::Exited { run, code, signal } if run == self.run => {
+                self.ending = Ending::Exited {
+                    code,
+                    signal: signal.map(signal_name),
+                };
+                self.ended_at = Some(time);
+                self.held.get_or_insert(start);
+            }
+            Control::NotRun { run, code, message } if run == self.run => {
+                self.ending = Ending::NotRun { code, message };
+                self.ended_at = Some(time);
+                self.held.get_or_insert(start);
+            }
+            Control::Finished => {
+                self.finished = true;
+                self.held.get_or_insert(start);
+            }
+            Control::Started { run, .. } if run == self.run => {
+                if !self.started {
+                    self.start(driver, time, events);
+                }
+            }
+            Control::Note { code, message } => {
+                if self.held.is_none() {
+                    events.push((time, EventKind::Note { code, message }));
+                }
+            }
+            Control::Exited { .. }
+            | Control::NotRun { .. }
+            | Control::Started { .. }
+            | Control::Accepted { .. }
+            | Control::Eof { .. }
+            | Control::Done { .. } => {}
+        }
+        if self.held.is_none() {
+            self.control = ordinal + 1;
+        }
+    }
+}
+
+const fn number(stream: Stream) -> u8 {
+    match stream {
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+    }
+}
+
+/// A signal's name, or `signal N`.
+pub(super) fn signal_name(number: i32) -> String {
+    crate::model::signal::name(number).map_or_else(|| format!("signal {number}"), str::to_owned)
+}
+
+/// Puts an agent's lines together again from their pieces, for its parser.
+struct Joiner {
+    agent: &'static dyn Agent,
+    pieces: Vec<u8>,
+    /// The line is longer than [`JOIN_MAX`], or its beginning is not known.
+    given_up: bool,
+}
+
+impl Joiner {
+    fn new(driver: &Driver, run: u32, open: bool) -> Result<Self, Over> {
+        let mut joiner = Self {
+            agent: agent::agent(driver.spec.agent),
+            pieces: Vec::new(),
+            given_up: false,
+        };
+        if open {
+            joiner.reload(driver, run)?;
+        }
+        Ok(joiner)
+    }
+
+    /// The pieces of the open line that the journal has already.
+    fn reload(&mut self, driver: &Driver, run: u32) -> Result<(), Over> {
+        let (reader, ulid) = (&driver.link.shared.reader, driver.link.ulid);
+        let of_line = |event: &Event| {
+            event.run == run
+                && matches!(&event.kind, EventKind::Output(o) if o.stream == Stream::Stdout)
+        };
+        let mut at = reader
+            .tail_start(ulid, PIECES_BACK, &of_line)
+            .map_err(Error::from)?;
+        loop {
+            let events = reader.events(ulid, at, 1 << 20).map_err(Error::from)?;
+            let Some(last) = events.last() else {
+                return Ok(());
+            };
+            at = last.seq;
+            for event in events.iter().filter(|event| of_line(event)) {
+                if let EventKind::Output(output) = &event.kind {
+                    self.add(output);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, output: &Output) -> Option<crate::model::AgentEvent> {
+        if !output.continued && self.pieces.is_empty() && !self.given_up {
+            return self.agent.read_line(&output.data);
+        }
+        let line = self.add(output)?;
+        self.agent.read_line(&line)
+    }
+
+    /// Adds a piece; gives the line when that was its last.
+    fn add(&mut self, output: &Output) -> Option<Vec<u8>> {
+        if self.pieces.len() + output.data.len() > JOIN_MAX {
+            self.given_up = true;
+            self.pieces = Vec::new();
+        }
+        if !self.given_up {
+            self.pieces.extend_from_slice(&output.data);
+        }
+        if output.continued {
+            return None;
+        }
+        let line = std::mem::take(&mut self.pieces);
+        (!std::mem::take(&mut self.given_up)).then_some(line)
+    }
+}

@@ -1,0 +1,136 @@
+//! Records as the API shows them.
+
+use crate::model::api::{ListQuery, RunEnd, SessionView};
+use crate::model::run::Phase;
+use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord};
+
+/// A session as `sessions` shows it.
+pub(super) fn session(record: &SessionRecord, position: Option<u32>) -> SessionView {
+    let current = record.current_run();
+    let ended = current.and_then(end);
+    let state = match (record.removed, current) {
+        (Some(_), _) => "removed",
+        (None, Some(run)) => run.state.name(),
+        (None, None) => "queued",
+    };
+    let ended_at = current.and_then(|run| match &run.state {
+        RunState::Ended { at, .. } => Some(*at),
+        RunState::Live { .. } => None,
+    });
+    SessionView {
+        id: record.id.clone(),
+        ulid: record.ulid,
+        name: record.name.clone(),
+        pod: record.pod.clone(),
+        runtime: record.runtime,
+        agent: record.agent,
+        state: state.to_owned(),
+        outcome: ended.as_ref().map(|end| end.outcome.clone()),
+        code: ended.as_ref().and_then(|end| end.code),
+        error: ended.and_then(|end| end.error),
+        position: position.filter(|_| state == "queued"),
+        runs: u32::try_from(record.runs.len()).unwrap_or(u32::MAX),
+        run: current.map_or(0, |run| run.number),
+        created: record.created,
+        started: current.and_then(|run| run.started),
+        ended: ended_at,
+        cost_usd: cost(record),
+        container: current
+            .and_then(|run| run.state.place())
+            .map(|place| place.container.clone()),
+        prompt: record
+            .runs
+            .first()
+            .map(|run| run.prompt.clone())
+            .unwrap_or_default(),
+        labels: record.labels.clone(),
+    }
+}
+
+fn cost(record: &SessionRecord) -> Option<f64> {
+    let of_run = |run: &RunRecord| match &run.result {
+        Some(AgentEvent::Result { cost_usd, .. }) => *cost_usd,
+        Some(AgentEvent::Init { .. }) | None => None,
+    };
+    let costs: Vec<f64> = record.runs.iter().filter_map(of_run).collect();
+    (!costs.is_empty()).then(|| costs.iter().sum())
+}
+
+/// How a run ended, if it has.
+pub(super) fn end(run: &RunRecord) -> Option<RunEnd> {
+    let RunState::Ended {
+        outcome,
+        code,
+        error,
+        ..
+    } = &run.state
+    else {
+        return None;
+    };
+    let exit_code = match (error, outcome) {
+        (_, Outcome::Stopped | Outcome::Lost | Outcome::Timeout) | (None, _) => {
+            outcome.exit_code(*code)
+        }
+        (Some((code, _)), _) => code.exit_code(),
+    };
+    let error = error.as_ref().map(|(code, text)| split_hint(*code, text));
+    Some(RunEnd {
+        run: run.number,
+        outcome: outcome.clone(),
+        code: *code,
+        exit_code,
+        error,
+    })
+}
+
+/// An error's hint travels in the last line of its event's message.
+fn split_hint(code: ErrorCode, text: &str) -> Error {
+    match text.rsplit_once("\nhint: ") {
+        Some((message, hint)) => Error::new(code, message).hint(hint),
+        None => Error::new(code, text),
+    }
+}
+
+/// Whether a session is one of those asked for.
+pub(super) fn matches(record: &SessionRecord, query: &ListQuery) -> bool {
+    if !query.all && query.state.is_none() && !record.is_live() {
+        return false;
+    }
+    if query
+        .pod
+        .as_ref()
+        .is_some_and(|pod| record.pod.as_str() != pod)
+    {
+        return false;
+    }
+    if query.since.is_some_and(|since| record.created < since) {
+        return false;
+    }
+    if let Some(label) = &query.label {
+        let fits = match label.split_once('=') {
+            Some((key, value)) => record.labels.get(key).is_some_and(|v| v == value),
+            None => record.labels.contains_key(label),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    let Some(state) = &query.state else {
+        return true;
+    };
+    let view = session(record, None);
+    view.state == *state || view.outcome.is_some_and(|outcome| outcome.name() == state)
+}
+
+/// Runs that a daemon finds under way when it starts.
+pub(super) fn is_under_way(run: &RunRecord) -> bool {
+    match &run.state {
+        RunState::Live { phase, .. } => {
+            matches!(
+                phase,
+                Phase::Accepted { .. } | Phase::Running { .. } | Phase::Over { .. }
+            )
+        }
+        RunState::Ended { .. } => false,
+    }
+}

@@ -1,0 +1,131 @@
+//! The daemon: one for a home, over a Unix socket.
+//!
+//! [`run`] is its whole life, in order. It can be killed at any moment: what is
+//! under way goes on without it, and the next one takes it over.
+
+mod activity;
+mod config;
+mod respond;
+mod routes;
+mod server;
+pub(crate) mod socket;
+
+pub use config::Config;
+
+use crate::actors::{Settings, System};
+use crate::client::Home;
+use crate::model::{Error, ErrorCode, Result, RuntimeName};
+use activity::Activity;
+use server::{Server, Why};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How to run the daemon.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The home.
+    pub home: Home,
+    /// The engine's address, over the configuration's.
+    pub docker_host: Option<String>,
+    /// Started by a client, not in a terminal: leave its session.
+    pub detached: bool,
+}
+
+/// Runs the daemon until it is told to end, or has nothing left to do.
+///
+/// Writes one line of JSON to standard output: `{"ready":true}` once it
+/// serves, or `{"error":{…}}`. Everything else goes to standard error.
+///
+/// # Errors
+/// `refused` when another daemon has the home; `journal_failed`; what is wrong
+/// with the configuration or the socket.
+pub fn run(options: Options) -> Result<()> {
+    let result = live(options);
+    if let Err(error) = &result {
+        announce(&serde_json::json!({ "error": error }));
+    }
+    result
+}
+
+fn live(options: Options) -> Result<()> {
+    let Options {
+        home,
+        docker_host,
+        detached,
+    } = options;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    if detached {
+        // Fails only for a process that leads a group, which then needs it not.
+        let _ = rustix::process::setsid();
+    }
+    start_log();
+    home.make()?;
+    let config = Config::read(&home)?;
+    let lock = socket::lock(&home)?;
+    let user_home = std::env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from);
+    let settings = Settings {
+        home: home.root().to_owned(),
+        user_home,
+        max_parallel: config.max_parallel,
+        runtime: config.runtime.unwrap_or(RuntimeName::Docker),
+        docker_host: docker_host.or_else(|| config.docker_host.clone()),
+    };
+    System::block_on(async {
+        let system = System::open(settings).await?;
+        let served = serve(&home, &config, &system).await;
+        system.leave().await;
+        served
+    })?;
+    // Held until nothing of ours writes any more.
+    drop(lock);
+    Ok(())
+}
+
+async fn serve(home: &Home, config: &Config, system: &System) -> Result<()> {
+    let activity = Arc::new(Activity::new());
+    let mut announced = false;
+    loop {
+        let listener = socket::listen(home)?;
+        let server = Server::new(home.clone(), config, system.handle(), activity.clone());
+        if !announced {
+            announce(&serde_json::json!({ "ready": true }));
+            tracing::info!(pid = std::process::id(), home = %home.root().display(), "ready");
+            announced = true;
+        }
+        let why = server.run(listener).await?;
+        socket::forget(home);
+        tracing::info!(?why, "no longer listening");
+        match why {
+            Why::Asked => return Ok(()),
+            // Something may have come in at the last moment.
+            Why::Idle if system.handle().counts().await? == (0, 0) => return Ok(()),
+            Why::Idle => {}
+        }
+    }
+}
+
+fn announce(line: &serde_json::Value) {
+    // Whoever started us may be gone; there is nobody else to tell.
+    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = std::io::stdout().flush();
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CLDPD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sled=warn,bollard=warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .finish();
+    // A second daemon in one process (in tests) keeps the first one's log.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The daemon is going away.
+fn leaving() -> Error {
+    Error::new(ErrorCode::Stopping, "the daemon is stopping").hint("try again in a moment")
+}

@@ -1,0 +1,52 @@
+//! `GET /v1/daemon` and `POST /v1/daemon/stop`
+
+use crate::daemon::respond::{Answer, Failure, body};
+use crate::daemon::server::{Context, VERSION};
+use crate::model::Error;
+use crate::model::api::{DaemonStatus, DaemonStopRequest};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use std::time::Duration;
+
+/// Grace of sessions that are stopped with the daemon.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub(super) async fn status(State(context): State<Context>) -> Answer<DaemonStatus> {
+    Ok(Json(describe(&context).await?))
+}
+
+pub(super) async fn stop(State(context): State<Context>, bytes: Bytes) -> Answer<DaemonStatus> {
+    let request: DaemonStopRequest = if bytes.is_empty() {
+        DaemonStopRequest::default()
+    } else {
+        body(&bytes)?
+    };
+    if request.stop_sessions {
+        context.handle.stop_all(GRACE).await?;
+    }
+    let status = describe(&context).await?;
+    context.asked.cancel();
+    Ok(Json(status))
+}
+
+async fn describe(context: &Context) -> Result<DaemonStatus, Failure> {
+    let (live, queued) = context
+        .handle
+        .counts()
+        .await
+        .map_err(|error: Error| Failure(error))?;
+    Ok(DaemonStatus {
+        pid: std::process::id(),
+        version: VERSION.to_owned(),
+        socket: context.home.socket().display().to_string(),
+        home: context.home.root().display().to_string(),
+        since: context.since,
+        live,
+        queued,
+        adopted: context.handle.adopted(),
+        max_parallel: context.max_parallel,
+        commits: context.handle.commits(),
+        problems: Vec::new(),
+    })
+}

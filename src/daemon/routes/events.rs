@@ -1,0 +1,43 @@
+//! `GET /v1/events`
+
+use super::sessions::misunderstood;
+use crate::actors::Firehose;
+use crate::daemon::respond::{Failure, Source, last_event_id, stream, wants_sse};
+use crate::daemon::server::Context;
+use crate::model::Result;
+use crate::model::api::{FirehoseEvent, FirehoseQuery};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+pub(super) async fn events(
+    State(context): State<Context>,
+    query: Result<Query<FirehoseQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Query(mut query) = query.map_err(misunderstood)?;
+    if let Some(cursor) = last_event_id(&headers) {
+        query.from = Some(cursor.to_owned());
+    }
+    let firehose = context.handle.firehose(query)?;
+    let active = context.activity.begin();
+    Ok(stream(
+        firehose,
+        wants_sse(&headers),
+        context.streams.clone(),
+        active,
+    ))
+}
+
+impl Source for Firehose {
+    type Event = FirehoseEvent;
+
+    async fn next(&mut self) -> Result<Option<Vec<FirehoseEvent>>> {
+        Self::next(self).await
+    }
+
+    fn cursor(event: &FirehoseEvent) -> String {
+        event.cursor.clone()
+    }
+}

@@ -1,0 +1,45 @@
+//! `GET /v1/sessions/{session}/events`
+
+use super::sessions::misunderstood;
+use crate::actors::Follow;
+use crate::daemon::respond::{Failure, Source, last_event_id, stream, wants_sse};
+use crate::daemon::server::Context;
+use crate::model::api::EventsQuery;
+use crate::model::{Result, SessionEvent};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+pub(super) async fn logs(
+    State(context): State<Context>,
+    Path(session): Path<String>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Query(mut query) = query.map_err(misunderstood)?;
+    if let Some(seq) = last_event_id(&headers).and_then(|id| id.parse().ok()) {
+        query.after = Some(seq);
+        query.tail = None;
+    }
+    let follow = context.handle.events(&session, query).await?;
+    let active = context.activity.begin();
+    Ok(stream(
+        follow,
+        wants_sse(&headers),
+        context.streams.clone(),
+        active,
+    ))
+}
+
+impl Source for Follow {
+    type Event = SessionEvent;
+
+    async fn next(&mut self) -> Result<Option<Vec<SessionEvent>>> {
+        Self::next(self).await
+    }
+
+    fn cursor(event: &SessionEvent) -> String {
+        event.event.seq.to_string()
+    }
+}

@@ -1,0 +1,18 @@
+//! `GET /v1/pods` and `GET /v1/pods/{name}`
+
+use crate::daemon::respond::Answer;
+use crate::daemon::server::Context;
+use crate::model::api::PodView;
+use axum::Json;
+use axum::extract::{Path, State};
+
+pub(super) async fn pods(State(context): State<Context>) -> Answer<Vec<PodView>> {
+    Ok(Json(context.handle.pods().await?))
+}
+
+pub(super) async fn pod(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Answer<PodView> {
+    Ok(Json(context.handle.pod(&name).await?))
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `cldpd`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(cldpd::cli::run(std::env::args_os()))
+}

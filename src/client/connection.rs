@@ -153,6 +153,17 @@ impl Client {
         })
     }
 
+    /// The same; nothing when no daemon runs.
+    ///
+    /// # Errors
+    /// `daemon_unavailable` when its socket may not or cannot be used.
+    pub async fn find(home: &Home) -> Result<Option<Self>> {
+        match socket::connect(home).await {
+            Err(e) if nobody(&e) => Ok(None),
+            Ok(_) | Err(_) => Self::connect(home).await.map(Some),
+        }
+    }
+
     /// A client of the daemon of `home`, which is started when none runs, now
     /// and whenever a later request finds none.
     ///
@@ -318,10 +329,18 @@ pub(super) async fn open(home: &Home) -> Result<UnixStream> {
     Ok(stream)
 }
 
+/// Whether a connection failed because nobody listens.
+fn nobody(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
 fn unreachable(home: &Home, cause: &io::Error) -> Error {
     let path = socket::path(home);
     match cause.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::new(
+        _ if nobody(cause) => Error::new(
             ErrorCode::DaemonUnavailable,
             format!("no daemon runs for {}", home.root().display()),
         )

@@ -1,0 +1,129 @@
+//! What the command line looks like: global flags, and flags that several
+//! commands share. A command's own flags are in its file.
+
+use super::commands::Command;
+use clap::{Args, Parser, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  cldpd pod new myrepo                  make a pod, then edit its Dockerfile
+  cldpd start myrepo --issue https://github.com/org/repo/issues/42
+  cldpd start -d myrepo otherrepo --prompt \"fix the flaky test\"
+  cldpd sessions                        what is live; -a for all
+  cldpd logs -f myrepo-3f9a1c2e         what it says, and what it said
+  cldpd resume myrepo --prompt \"focus on the error handling\"
+
+`cldpd help exit-codes` lists what commands exit with.";
+
+/// Dispatches headless coding agents into containers, many at once, and
+/// remembers everything they did.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cldpd",
+    bin_name = "cldpd",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    propagate_version = false,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The directory with pods, journal and socket [default: ~/.cldpd]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = super::HOME_VARIABLE,
+        hide_env_values = true,
+        global = true,
+        help_heading = "Global options"
+    )]
+    pub home: Option<PathBuf>,
+    /// The engine that a daemon started by this command uses
+    #[arg(
+        long,
+        value_name = "URL",
+        global = true,
+        help_heading = "Global options"
+    )]
+    pub docker_host: Option<String>,
+    /// When to use colours; NO_COLOR turns them off too
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        default_value = "auto",
+        hide_possible_values = false,
+        help_heading = "Global options"
+    )]
+    pub color: ColorChoice,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On terminals.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The form of results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON value.
+    Json,
+    /// One JSON value a line.
+    Jsonl,
+}
+
+/// The form of results.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct FormatArgs {
+    /// The form of the results
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl FormatArgs {
+    /// The form that was chosen.
+    #[must_use]
+    pub fn chosen(self) -> Format {
+        match (self.json, self.format) {
+            (true, _) => Format::Json,
+            (false, format) => format.unwrap_or_default(),
+        }
+    }
+}
+
+/// The form of lists.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct ListArgs {
+    /// Form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+    /// Only ids or names, one a line
+    #[arg(short, long, conflicts_with_all = ["format", "json"])]
+    pub quiet: bool,
+}

@@ -1,0 +1,127 @@
+//! `cldpd daemon`.
+
+use crate::cli::Context;
+use crate::cli::args::{Format, FormatArgs};
+use crate::cli::error::Done;
+use crate::client::Client;
+use crate::model::api::{DaemonStatus, DaemonStopRequest};
+use crate::model::{Result, Timestamp, exit};
+use clap::Subcommand;
+
+/// What to do with the daemon.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be the daemon, until stopped
+    Run(RunArgs),
+    /// Start it, if it does not run
+    Start,
+    /// End it; sessions go on without it
+    Stop {
+        /// Stop all sessions first
+        #[arg(long)]
+        stop_sessions: bool,
+    },
+    /// End it and start it again; sessions go on
+    Restart,
+    /// How it stands
+    Status {
+        #[command(flatten)]
+        format: FormatArgs,
+    },
+}
+
+/// Flags of `daemon run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Leave the terminal it was started from: how commands start it
+    #[arg(long, hide = true)]
+    detached: bool,
+}
+
+/// Is the daemon.
+pub(super) fn run(context: &mut Context, args: &RunArgs) -> Done {
+    crate::daemon::run(crate::daemon::Options {
+        home: context.home()?,
+        docker_host: context.global.docker_host.clone(),
+        detached: args.detached,
+    })?;
+    Ok(exit::OK)
+}
+
+/// Starts, ends and looks at the daemon.
+pub(super) async fn manage(context: &mut Context, command: Command) -> Done {
+    match command {
+        Command::Run(args) => run(context, &args),
+        Command::Start => {
+            if Client::find(&context.home()?).await?.is_some() {
+                context.ui.note("the daemon runs already");
+            }
+            let status = context.client().await?.status().await?;
+            context.ui.progress(&started(&status));
+            Ok(exit::OK)
+        }
+        Command::Stop { stop_sessions } => {
+            match end(context, stop_sessions).await? {
+                Some(status) => context
+                    .ui
+                    .progress(&format!("ended, process {}", status.pid)),
+                None => context.ui.note("no daemon runs"),
+            }
+            Ok(exit::OK)
+        }
+        Command::Restart => {
+            end(context, false).await?;
+            let status = context.client().await?.status().await?;
+            context.ui.progress(&started(&status));
+            Ok(exit::OK)
+        }
+        Command::Status { format } => {
+            let status = context.running().await?.status().await?;
+            match format.chosen() {
+                Format::Table => show(context, &status)?,
+                format => context.ui.value(format, &status)?,
+            }
+            Ok(exit::OK)
+        }
+    }
+}
+
+/// Ends the daemon, if one runs.
+async fn end(context: &Context, stop_sessions: bool) -> Result<Option<DaemonStatus>> {
+    let Some(client) = Client::find(&context.home()?).await? else {
+        return Ok(None);
+    };
+    client
+        .shutdown(&DaemonStopRequest { stop_sessions })
+        .await
+        .map(Some)
+}
+
+fn started(status: &DaemonStatus) -> String {
+    format!("version {}, process {}", status.version, status.pid)
+}
+
+fn show(context: &mut Context, status: &DaemonStatus) -> Result<(), crate::cli::error::Failure> {
+    let since = crate::cli::time::ago(Timestamp::now(), status.since);
+    for (key, value) in [
+        ("version", status.version.clone()),
+        ("process", status.pid.to_string()),
+        ("started", since),
+        ("home", status.home.clone()),
+        ("socket", status.socket.clone()),
+        (
+            "sessions",
+            format!(
+                "{} live of at most {}, {} queued, {} adopted",
+                status.live, status.max_parallel, status.queued, status.adopted
+            ),
+        ),
+        ("commits", status.commits.to_string()),
+    ] {
+        context.ui.line(&format!("{key:<9} {value}"))?;
+    }
+    for problem in &status.problems {
+        context.ui.note(problem);
+    }
+    Ok(())
+}

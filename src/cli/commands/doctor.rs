@@ -1,0 +1,114 @@
+//! `cldpd doctor`.
+
+use crate::cli::Context;
+use crate::cli::args::{Format, FormatArgs};
+use crate::cli::error::Done;
+use crate::cli::ui::Style;
+use crate::client::Home;
+use crate::model::api::{Check, CheckState};
+use crate::model::{Error, exit};
+use std::os::unix::fs::MetadataExt;
+
+/// Flags of `doctor`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Says of each thing how it stands and what to do about it. Exits with 1 when
+something does not work.")]
+pub struct Args {
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+pub(super) async fn run(context: &mut Context, args: Args) -> Done {
+    let home = context.home()?;
+    let mut checks = vec![check_home(&home)];
+    match context.client().await {
+        Ok(client) => {
+            checks.push(Check {
+                name: "daemon".to_owned(),
+                state: CheckState::Ok,
+                message: "answers".to_owned(),
+                hint: None,
+            });
+            match client.doctor().await {
+                Ok(theirs) => checks.extend(theirs),
+                Err(error) => checks.push(failed("daemon", error)),
+            }
+        }
+        Err(error) => checks.push(failed("daemon", error)),
+    }
+    match args.format.chosen() {
+        Format::Table => {
+            for check in &checks {
+                show(context, check)?;
+            }
+        }
+        format => context.ui.items(format, &checks)?,
+    }
+    let bad = checks.iter().any(|check| check.state == CheckState::Failed);
+    Ok(if bad { exit::FAILED } else { exit::OK })
+}
+
+fn show(context: &mut Context, check: &Check) -> Result<(), crate::cli::error::Failure> {
+    let (style, word) = match check.state {
+        CheckState::Ok => (Style::Good, "ok     "),
+        CheckState::Warning => (Style::Warning, "warning"),
+        CheckState::Failed => (Style::Bad, "failed "),
+    };
+    let word = context.ui.paint(style, word);
+    context
+        .ui
+        .line(&format!("{word}  {}: {}", check.name, check.message))?;
+    if let Some(hint) = &check.hint {
+        context.ui.line(&format!("         hint: {hint}"))?;
+    }
+    Ok(())
+}
+
+fn failed(name: &str, error: Error) -> Check {
+    Check {
+        name: name.to_owned(),
+        state: CheckState::Failed,
+        message: error.message,
+        hint: error.hint,
+    }
+}
+
+/// Whether the home is there, ours, and nobody else's.
+fn check_home(home: &Home) -> Check {
+    let root = home.root().display();
+    let (state, message, hint) = match std::fs::metadata(home.root()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => (
+            CheckState::Ok,
+            format!("{root} is not there yet and is made when it is needed"),
+            None,
+        ),
+        Err(e) => (
+            CheckState::Failed,
+            format!("{root} cannot be looked at: {e}"),
+            Some("choose another home with --home or CLDPD_HOME".to_owned()),
+        ),
+        Ok(found) if !found.is_dir() => (
+            CheckState::Failed,
+            format!("{root} is no directory"),
+            Some("choose another home with --home or CLDPD_HOME".to_owned()),
+        ),
+        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => (
+            CheckState::Failed,
+            format!("{root} belongs to another user (uid {})", found.uid()),
+            Some("choose a home of your own with --home or CLDPD_HOME".to_owned()),
+        ),
+        Ok(found) if found.mode() & 0o077 != 0 => (
+            CheckState::Warning,
+            format!("{root} is open to others (mode {:o})", found.mode() & 0o777),
+            Some(format!("chmod 700 {root}")),
+        ),
+        Ok(_) => (CheckState::Ok, format!("{root}"), None),
+    };
+    Check {
+        name: "home".to_owned(),
+        state,
+        message,
+        hint,
+    }
+}

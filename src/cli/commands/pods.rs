@@ -1,0 +1,61 @@
+//! `cldpd pods`.
+
+use crate::cli::Context;
+use crate::cli::args::{Format, ListArgs};
+use crate::cli::error::Done;
+use crate::cli::table::Table;
+use crate::cli::time::ago;
+use crate::model::api::PodView;
+use crate::model::{Timestamp, exit};
+
+/// Flags of `pods`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cldpd pods
+  cldpd pods --format json | jq -r '.[] | select(.problems != []) | .name'")]
+pub struct Args {
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+pub(super) async fn run(context: &mut Context, args: Args) -> Done {
+    let pods = context.client().await?.pods().await?;
+    if args.list.quiet {
+        for pod in &pods {
+            context.ui.line(&pod.name)?;
+        }
+        return Ok(exit::OK);
+    }
+    match args.list.format.chosen() {
+        Format::Table => context.ui.table(&table(&pods, Timestamp::now()))?,
+        format => context.ui.items(format, &pods)?,
+    }
+    Ok(exit::OK)
+}
+
+fn table(pods: &[PodView], now: Timestamp) -> Table {
+    let mut table = Table::new(&["POD", "IMAGE…", "BUILT", "LAST USED", "PROBLEMS…"]);
+    let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| ago(now, at));
+    for pod in pods {
+        let problems = match pod.problems.as_slice() {
+            [] => "-".to_owned(),
+            [only] => first_line(&only.message),
+            [first, rest @ ..] => {
+                format!("{} (and {} more)", first_line(&first.message), rest.len())
+            }
+        };
+        table.row([
+            pod.name.clone(),
+            pod.image.clone().unwrap_or_else(|| "-".to_owned()),
+            when(pod.built),
+            when(pod.last_used),
+            problems,
+        ]);
+    }
+    table
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

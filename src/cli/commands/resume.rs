@@ -1,0 +1,158 @@
+//! `cldpd resume`.
+
+use crate::cli::Context;
+use crate::cli::error::{Done, usage};
+use crate::cli::output::{Beside, Manner, Printer};
+use crate::cli::signals::Signals;
+use crate::cli::task::{EnvArgs, PromptArgs, Variables, own};
+use crate::cli::watch::{OnInterrupt, Target, watch};
+use crate::client::Client;
+use crate::model::api::{EventsQuery, ResumeHow, ResumeRequest};
+use crate::model::ids::check_session_ref;
+use crate::model::{ErrorCode, Result, Ulid, exit};
+
+/// Flags of `resume`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "cldpd resume [OPTIONS] <SESSION|POD> (--prompt <TEXT> | --prompt-file <FILE>)",
+    after_help = "\
+Goes on with the same conversation. A session that works gets the prompt as its
+next run; one that has ended goes on from where it was. A pod's name means its
+only live session, else its latest.
+
+Ctrl+C stops this run only, never one that was there before.
+
+Examples:
+  cldpd resume myrepo --prompt \"focus on the error handling in api.go\"
+  cldpd resume -d myrepo-3f9a1c2e --prompt-file more.md"
+)]
+pub struct Args {
+    /// The session, or its pod
+    #[arg(value_name = "SESSION|POD")]
+    session: String,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// Print the session's id and return as soon as the prompt is recorded
+    #[arg(short, long)]
+    detach: bool,
+    /// How the prompt is to reach the agent
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    how: How,
+    #[command(flatten)]
+    env: EnvArgs,
+    /// Show the exact bytes that the agent writes
+    #[arg(long)]
+    raw: bool,
+    /// Time before each line
+    #[arg(short, long)]
+    timestamps: bool,
+    /// On Ctrl+C leave the run working
+    #[arg(long)]
+    detach_on_interrupt: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum How {
+    /// As the session's state allows.
+    Auto,
+    /// To the working process.
+    Steer,
+    /// As the next run.
+    Next,
+    /// Beside the run there is.
+    Exec,
+}
+
+pub(super) async fn run(context: &mut Context, args: Args) -> Done {
+    let session = check_session_ref(&args.session)?;
+    let prompt = args.prompt.read()?.ok_or_else(|| {
+        usage("missing the prompt: --prompt <TEXT> or --prompt-file <FILE>")
+            .hint("cldpd resume myrepo --prompt \"now write the tests\"")
+    })?;
+    let env = args.env.read(&own)?;
+    for name in &env.unset {
+        context
+            .ui
+            .note(&format!("--env {name}: it is not set here and is left out"));
+    }
+    let mut signals = if args.detach {
+        None
+    } else {
+        Some(Signals::take()?)
+    };
+    let client = context.client().await?;
+    let mut values = inherited(&client, session).await?.values;
+    values.extend(env.values);
+    let request = ResumeRequest {
+        request: Ulid::generate(),
+        prompt,
+        how: match args.how {
+            How::Auto => ResumeHow::Auto,
+            How::Steer => ResumeHow::Steer,
+            How::Next => ResumeHow::Next,
+            How::Exec => ResumeHow::Exec,
+        },
+        env: values,
+    };
+    let resumed = client.resume(session, &request).await?;
+    for note in &resumed.notes {
+        context.ui.note(note);
+    }
+    let Some(signals) = &mut signals else {
+        context.ui.line(resumed.id.as_str())?;
+        return Ok(exit::OK);
+    };
+    context
+        .ui
+        .progress(&format!("session {}, run {}", resumed.id, resumed.run));
+    let inspection = client.session(&resumed.ulid.to_string()).await?;
+    let mut printer = Printer::new(Manner {
+        raw: args.raw,
+        pretty: None,
+        timestamps: args.timestamps,
+        prefix: false,
+        beside: Beside::Everything,
+    });
+    printer.knows(resumed.ulid, inspection.view.agent);
+    let target = Target {
+        session: resumed.ulid,
+        id: resumed.id.to_string(),
+        run: Some(resumed.run),
+        query: EventsQuery {
+            after: Some(resumed.seq.saturating_sub(1)),
+            run: Some(resumed.run),
+            follow: true,
+            ..EventsQuery::default()
+        },
+    };
+    let on_interrupt = if args.detach_on_interrupt {
+        OnInterrupt::Leave
+    } else {
+        OnInterrupt::Stop
+    };
+    watch(
+        context,
+        &client,
+        &[target],
+        &mut printer,
+        signals,
+        on_interrupt,
+        false,
+    )
+    .await
+}
+
+/// The values here of what the session's pod inherits.
+async fn inherited(client: &Client, session: &str) -> Result<Variables> {
+    let names = match client.session(session).await {
+        Ok(inspection) => inspection.spec.pod.inherit_env,
+        // A pod with several sessions: which is meant is found by the resume.
+        Err(error) if error.code == ErrorCode::Ambiguous => client
+            .pod(session)
+            .await
+            .map(|pod| pod.inherit_env)
+            .unwrap_or_default(),
+        Err(error) => return Err(error),
+    };
+    Variables::of_names(names, &own)
+}

@@ -1,0 +1,122 @@
+//! The command line.
+//!
+//! Parses, runs one command, and returns its exit code. Everything that it
+//! does, it does through the daemon's API, which everybody else may use too;
+//! except `pod new` and `pod check`, which work on the pods' directories.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `args.rs` | global flags; flags that several commands share |
+//! | `commands/` | one file for each verb, with its flags |
+//! | `ui.rs` | the only printer |
+//! | `output.rs` | events of sessions, as they are shown |
+//! | `watch.rs`, `signals.rs` | following runs; Ctrl+C |
+//! | `error.rs` | errors with hints; exit codes |
+//! | `table.rs`, `text.rs`, `time.rs` | tables, terminal text, durations |
+//! | `task.rs` | prompts and variables that the user gives |
+
+pub mod args;
+mod commands;
+mod error;
+mod output;
+mod pods_local;
+mod signals;
+mod table;
+mod task;
+mod text;
+mod time;
+mod ui;
+mod watch;
+
+use crate::client::{Client, HOME_VARIABLE, Home, Launcher};
+use crate::model::{Error, ErrorCode, Result, Stream, exit};
+use args::{Cli, ColorChoice, Global};
+use clap::Parser as _;
+use error::{Done, Failure, Parsed, from_clap};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use ui::Ui;
+
+pub use commands::Command;
+
+/// What every command works with.
+pub(crate) struct Context {
+    ui: Ui,
+    global: Global,
+}
+
+impl Context {
+    /// The home that is meant.
+    fn home(&self) -> Result<Home> {
+        Home::find(self.global.home.as_deref(), std::env::var_os("HOME"))
+    }
+
+    /// A client of the daemon, which is started if it does not run.
+    async fn client(&self) -> Result<Client> {
+        Client::connect_or_start(&self.home()?, self.launcher()?).await
+    }
+
+    /// A client of the daemon that runs.
+    async fn running(&self) -> Result<Client> {
+        Client::connect(&self.home()?).await
+    }
+
+    fn launcher(&self) -> Result<Launcher> {
+        let exe = own_executable().map_err(|e| {
+            Error::new(
+                ErrorCode::DaemonUnavailable,
+                format!("cannot start the daemon: this program cannot be found: {e}"),
+            )
+        })?;
+        Ok(Launcher::new(exe).docker_host(self.global.docker_host.clone()))
+    }
+}
+
+/// This program, also when its file was replaced since we were started.
+fn own_executable() -> std::io::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    if exe.exists() {
+        return Ok(exe);
+    }
+    Ok(PathBuf::from("/proc/self/exe"))
+}
+
+/// Runs the command line `args`, the program's name first, and returns the
+/// exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => {
+            let mut context = Context {
+                ui: Ui::new(cli.global.color),
+                global: cli.global,
+            };
+            let done = commands::run(&mut context, cli.command);
+            conclude(&mut context.ui, done)
+        }
+        Err(error) => {
+            let mut ui = Ui::new(ColorChoice::Auto);
+            let done = refuse(&mut ui, &error);
+            conclude(&mut ui, done)
+        }
+    }
+}
+
+fn refuse(ui: &mut Ui, error: &clap::Error) -> Done {
+    match from_clap(error) {
+        Parsed::Wanted(text) => ui.help(Stream::Stdout, &text).map(|()| exit::OK),
+        Parsed::Nothing(text) => ui.help(Stream::Stderr, &text).map(|()| exit::USAGE),
+        Parsed::Wrong(error) => Err(error.into()),
+    }
+}
+
+fn conclude(ui: &mut Ui, done: Done) -> u8 {
+    match done.and_then(|code| ui.flush().map(|()| code)) {
+        Ok(code) => code,
+        Err(Failure::Closed) => exit::OK,
+        Err(Failure::Error(error)) => {
+            ui.error(&error);
+            error.code.exit_code()
+        }
+    }
+}

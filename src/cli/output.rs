@@ -1,0 +1,417 @@
+//! What sessions say, on the user's terminal.
+//!
+//! Standard output goes to standard output and standard error to standard
+//! error; what is not the agent's own goes to standard error. Lines of several
+//! sessions never mix within a line. Nothing that an agent writes controls a
+//! terminal, unless raw bytes were asked for.
+
+use super::error::Failure;
+use super::text::Sanitizer;
+use super::time;
+use super::ui::Ui;
+use crate::agent::agent;
+use crate::model::{
+    AgentKind, Event, EventKind, Outcome, Output, SessionEvent, Stream, Timestamp, Ulid,
+};
+use std::collections::{HashMap, HashSet};
+
+/// Longest line that is held to be made readable; a longer one is shown as it is.
+const JOIN_MAX: usize = 16 * 1024 * 1024;
+
+/// What is shown beside output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beside {
+    /// What went wrong: builds of runs that did not begin, errors, gaps.
+    #[default]
+    Trouble,
+    /// Everything that happens to the session.
+    Everything,
+}
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// The exact bytes.
+    pub raw: bool,
+    /// Readable lines for the agent's typed events; by default for agents that
+    /// have them.
+    pub pretty: Option<bool>,
+    /// The time before each line.
+    pub timestamps: bool,
+    /// The session before each line.
+    pub prefix: bool,
+    /// What else is shown.
+    pub beside: Beside,
+}
+
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Source {
+    session: Ulid,
+    run: u32,
+    stream: Stream,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Pieces of a line that is to be made readable as a whole.
+    joined: Vec<u8>,
+    /// The line is too long for that.
+    too_long: bool,
+    sanitizer: Sanitizer,
+}
+
+/// Prints events.
+pub struct Printer {
+    manner: Manner,
+    agents: HashMap<Ulid, AgentKind>,
+    lines: HashMap<Source, Line>,
+    /// Whose line is not ended, on each of our streams.
+    open: HashMap<Stream, Source>,
+    /// Runs whose program began: how their image was built is of no interest.
+    began: HashSet<(Ulid, u32)>,
+    codes: HashMap<(Ulid, u32), u8>,
+}
+
+impl Printer {
+    /// A printer that knows no session yet.
+    #[must_use]
+    pub fn new(manner: Manner) -> Self {
+        Self {
+            manner,
+            agents: HashMap::new(),
+            lines: HashMap::new(),
+            open: HashMap::new(),
+            began: HashSet::new(),
+            codes: HashMap::new(),
+        }
+    }
+
+    /// Tells which agent a session runs, where its first event is not shown.
+    pub fn knows(&mut self, session: Ulid, agent: AgentKind) {
+        self.agents.insert(session, agent);
+    }
+
+    /// Tells that a run's program began.
+    pub fn began(&mut self, session: Ulid, run: u32) {
+        self.began.insert((session, run));
+    }
+
+    /// Prints an event.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] when nobody reads any more.
+    pub fn print(&mut self, ui: &mut Ui, event: &SessionEvent) -> Result<(), Failure> {
+        let run = (event.ulid, event.event.run);
+        match &event.event.kind {
+            EventKind::Output(output) => return self.output(ui, event, output),
+            EventKind::Created { spec } => self.knows(event.ulid, spec.agent),
+            EventKind::ContainerStarted { .. } => self.began(event.ulid, event.event.run),
+            EventKind::ContainerExited { code, .. } => {
+                self.codes.insert(run, *code);
+            }
+            _ => {}
+        }
+        if let EventKind::ContainerExited { .. } | EventKind::RunEnded { .. } = event.event.kind {
+            self.finish_run(ui, event)?;
+        }
+        if let Some(text) = self.describe(event) {
+            self.end_open_lines(ui, Stream::Stderr)?;
+            let prefix = self.prefix(event);
+            for line in text.lines() {
+                ui.progress(&format!("{prefix}{line}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends lines that are open, when nothing more comes.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] when nobody reads any more.
+    pub fn finish(&mut self, ui: &mut Ui) -> Result<(), Failure> {
+        let mut held: Vec<Source> = self.lines.keys().copied().collect();
+        held.sort_by_key(|source| (source.session, source.run, source.stream));
+        for source in held {
+            self.release(ui, source, "", Timestamp::default())?;
+        }
+        if self.manner.raw {
+            return ui.flush();
+        }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if ui.is_terminal(stream) && self.open.remove(&stream).is_some() {
+                ui.bytes(stream, b"\n")?;
+            }
+        }
+        ui.flush()
+    }
+
+    fn output(
+        &mut self,
+        ui: &mut Ui,
+        event: &SessionEvent,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        if self.manner.raw {
+            ui.bytes(output.stream, &output.data)?;
+            if !output.continued {
+                ui.bytes(output.stream, b"\n")?;
+            }
+            return Ok(());
+        }
+        let source = Source {
+            session: event.ulid,
+            run: event.event.run,
+            stream: output.stream,
+        };
+        let prefix = self.prefix(event);
+        let kind = self.agents.get(&event.ulid).copied();
+        let pretty = output.stream == Stream::Stdout
+            && self.manner.pretty.unwrap_or(true)
+            && kind.is_some_and(|kind| kind != AgentKind::Command);
+        let line = self.lines.entry(source).or_default();
+        if !pretty || line.too_long {
+            line.too_long &= output.continued;
+            return self.show(
+                ui,
+                source,
+                &prefix,
+                event.event.time,
+                &output.data,
+                output.continued,
+            );
+        }
+        line.joined.extend_from_slice(&output.data);
+        if output.continued && line.joined.len() <= JOIN_MAX {
+            return Ok(());
+        }
+        let whole = std::mem::take(&mut line.joined);
+        line.too_long = output.continued;
+        if output.continued {
+            return self.show(ui, source, &prefix, event.event.time, &whole, true);
+        }
+        let readable = kind.and_then(|kind| agent(kind).pretty(&whole));
+        match readable {
+            Some(text) => text.lines().try_for_each(|line| {
+                self.show(
+                    ui,
+                    source,
+                    &prefix,
+                    event.event.time,
+                    line.as_bytes(),
+                    false,
+                )
+            }),
+            None => self.show(ui, source, &prefix, event.event.time, &whole, false),
+        }
+    }
+
+    /// Shows a line or a piece of one on the stream it belongs to.
+    fn show(
+        &mut self,
+        ui: &mut Ui,
+        source: Source,
+        prefix: &str,
+        time: Timestamp,
+        data: &[u8],
+        continued: bool,
+    ) -> Result<(), Failure> {
+        let stream = source.stream;
+        let mut text = Vec::new();
+        if self.open.get(&stream) != Some(&source) || self.interrupted(ui, stream) {
+            self.end_open_lines(ui, stream)?;
+            text.extend_from_slice(prefix.as_bytes());
+            if self.manner.timestamps {
+                text.extend_from_slice(format!("{time} ").as_bytes());
+            }
+        }
+        if ui.is_terminal(stream) {
+            let sanitizer = &mut self.lines.entry(source).or_default().sanitizer;
+            let mut harmless = String::new();
+            sanitizer.push(data, &mut harmless);
+            if !continued {
+                sanitizer.end_line(&mut harmless);
+            }
+            text.extend_from_slice(harmless.as_bytes());
+        } else {
+            text.extend_from_slice(data);
+        }
+        if continued {
+            self.open.insert(stream, source);
+        } else {
+            self.open.remove(&stream);
+            text.push(b'\n');
+        }
+        ui.bytes(stream, &text)
+    }
+
+    /// On a terminal both streams are one: a line of the other ends ours.
+    fn interrupted(&self, ui: &Ui, stream: Stream) -> bool {
+        let other = match stream {
+            Stream::Stdout => Stream::Stderr,
+            Stream::Stderr => Stream::Stdout,
+        };
+        ui.is_terminal(stream) && ui.is_terminal(other) && self.open.contains_key(&other)
+    }
+
+    /// Ends lines that stand open where a line on `stream` is to come.
+    fn end_open_lines(&mut self, ui: &mut Ui, stream: Stream) -> Result<(), Failure> {
+        for open in [Stream::Stdout, Stream::Stderr] {
+            let shared = ui.is_terminal(open) && ui.is_terminal(stream);
+            if (open == stream || shared) && self.open.remove(&open).is_some() {
+                ui.bytes(open, b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_run(&mut self, ui: &mut Ui, event: &SessionEvent) -> Result<(), Failure> {
+        let prefix = self.prefix(event);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let source = Source {
+                session: event.ulid,
+                run: event.event.run,
+                stream,
+            };
+            self.release(ui, source, &prefix, event.event.time)?;
+            self.lines.remove(&source);
+        }
+        Ok(())
+    }
+
+    /// Shows a line that was held and never ended.
+    fn release(
+        &mut self,
+        ui: &mut Ui,
+        source: Source,
+        prefix: &str,
+        time: Timestamp,
+    ) -> Result<(), Failure> {
+        let Some(line) = self.lines.get_mut(&source) else {
+            return Ok(());
+        };
+        let held = std::mem::take(&mut line.joined);
+        if held.is_empty() {
+            return Ok(());
+        }
+        let kind = self.agents.get(&source.session).copied();
+        match kind.and_then(|kind| agent(kind).pretty(&held)) {
+            Some(text) => text
+                .lines()
+                .try_for_each(|line| self.show(ui, source, prefix, time, line.as_bytes(), false)),
+            None => self.show(ui, source, prefix, time, &held, true),
+        }
+    }
+
+    fn prefix(&self, event: &SessionEvent) -> String {
+        if self.manner.prefix {
+            format!("{} | ", event.session)
+        } else {
+            String::new()
+        }
+    }
+
+    /// What is said of an event beside output, if anything.
+    fn describe(&self, event: &SessionEvent) -> Option<String> {
+        if self.manner.raw {
+            return None;
+        }
+        let run = (event.ulid, event.event.run);
+        match (self.manner.beside, &event.event.kind) {
+            (_, EventKind::BuildOutput { .. }) if self.began.contains(&run) => None,
+            // Said at the end, with what to do about it.
+            (Beside::Everything, EventKind::Error { .. }) => None,
+            (Beside::Everything, EventKind::RunEnded { outcome }) => {
+                Some(ended(event, outcome, self.codes.get(&run).copied()))
+            }
+            (Beside::Everything, EventKind::ContainerExited { .. }) => None,
+            (Beside::Everything, _) => describe(&event.event),
+            (Beside::Trouble, EventKind::Note { code, .. }) if code == "adopted" => None,
+            (
+                Beside::Trouble,
+                EventKind::BuildOutput { .. } | EventKind::Error { .. } | EventKind::Note { .. },
+            ) => describe(&event.event),
+            (Beside::Trouble, EventKind::Queued { prompt, .. }) if event.event.run > 0 => {
+                Some(format!("run {}: {}", event.event.run, prompt.summary(100)))
+            }
+            (Beside::Trouble, _) => None,
+        }
+    }
+}
+
+fn ended(event: &SessionEvent, outcome: &Outcome, code: Option<u8>) -> String {
+    let id = &event.session;
+    let outcome = outcome.name().replace('_', " ");
+    match code {
+        Some(code) => format!("{id} ended: {outcome}, exit code {code}"),
+        None => format!("{id} ended: {outcome}"),
+    }
+}
+
+/// An event in words; nothing for one that says nothing to people.
+#[must_use]
+pub fn describe(event: &Event) -> Option<String> {
+    let text = match &event.kind {
+        EventKind::Created { spec } => {
+            let pod = &spec.pod.name;
+            format!("{pod}: dispatched with {} on {}", spec.agent, spec.runtime)
+        }
+        EventKind::Queued {
+            position, reason, ..
+        } => {
+            let place = position.map(|place| format!(", {} in the queue", time::ordinal(place)));
+            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+            if place.is_none() && reason.is_none() {
+                return None;
+            }
+            format!(
+                "waiting{}{}",
+                place.unwrap_or_default(),
+                reason.unwrap_or_default()
+            )
+        }
+        EventKind::Preparing { step } => step.clone(),
+        EventKind::BuildStarted { tag, attempt: 1 } => format!("image {tag}"),
+        EventKind::BuildStarted { tag, attempt } => format!("image {tag}, attempt {attempt}"),
+        EventKind::BuildOutput { line } => line.lossy(),
+        EventKind::BuildComplete {
+            cached: true,
+            created,
+            ..
+        } => match created {
+            Some(created) => format!("using the image built {}", time::ago(event.time, *created)),
+            None => "using the image that is there".to_owned(),
+        },
+        EventKind::BuildComplete { seconds, .. } => format!("image built in {seconds:.1} s"),
+        EventKind::Creating { .. } | EventKind::Agent { .. } => return None,
+        EventKind::ContainerStarted { container, .. } => format!("started {container}"),
+        EventKind::RunStarted { .. } if event.run == 0 => return None,
+        EventKind::RunStarted { prompt, .. } => format!("run {}: {prompt}", event.run),
+        EventKind::Output(output) => String::from_utf8_lossy(&output.data).into_owned(),
+        EventKind::Stopping {
+            signal,
+            deadline,
+            by,
+            ..
+        } => {
+            let grace = deadline.since(event.time).as_secs();
+            format!("stopping for {by}: {signal}, and SIGKILL in {grace} s")
+        }
+        EventKind::Signalled { signal, .. } => format!("{signal} sent"),
+        EventKind::ContainerExited {
+            code, oom_killed, ..
+        } => {
+            let oom = if *oom_killed { ", out of memory" } else { "" };
+            format!("exited with {code}{oom}")
+        }
+        EventKind::Error { message, .. } => format!("error: {message}"),
+        EventKind::RunEnded { outcome } => format!("ended: {}", outcome.name().replace('_', " ")),
+        EventKind::Note { message, .. } => format!("note: {message}"),
+        EventKind::Removed { complete: true, .. } => "removed".to_owned(),
+        EventKind::Removed { message, .. } => format!(
+            "removed, except: {}",
+            message.as_deref().unwrap_or("something of it")
+        ),
+    };
+    Some(text)
+}

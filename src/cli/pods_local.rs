@@ -1,0 +1,44 @@
+//! What is done with pods' directories without the daemon.
+
+use crate::client::Home;
+use crate::model::{Error, Result};
+use crate::pod::Pods;
+pub use crate::pod::Template;
+use std::path::{Path, PathBuf};
+
+/// Makes a pod and returns its directory.
+///
+/// # Errors
+/// `invalid_pod` when the name is none, or the pod cannot be made.
+pub fn create(
+    home: &Home,
+    name: &str,
+    template: Template,
+    from_repo: Option<&Path>,
+) -> Result<PathBuf> {
+    home.make()?;
+    Ok(pods(home).create(name, template, from_repo)?)
+}
+
+/// Pods with everything that is wrong with each: those named, or all.
+///
+/// # Errors
+/// When the directory of the pods cannot be read.
+pub fn check(home: &Home, names: Vec<String>) -> Result<Vec<(String, Vec<Error>)>> {
+    let pods = pods(home);
+    let names = if names.is_empty() {
+        pods.list()?.into_iter().map(|(name, _)| name).collect()
+    } else {
+        names
+    };
+    let checked = names.into_iter().map(|name| {
+        let problems = pods.check(&name).into_iter().map(Error::from).collect();
+        (name, problems)
+    });
+    Ok(checked.collect())
+}
+
+fn pods(home: &Home) -> Pods {
+    let user_home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    Pods::new(home.pods(), user_home.map(PathBuf::from))
+}

@@ -1,0 +1,62 @@
+//! Signals of this process.
+
+use crate::model::{Error, ErrorCode, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What was sent to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Ctrl+C.
+    Interrupt,
+    /// We are to go: SIGTERM, or the terminal has gone (SIGHUP).
+    Leave,
+}
+
+/// The signals that a foreground command takes care of.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on they are ours.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn take() -> Result<Self> {
+        Ok(Self {
+            interrupt: take(SignalKind::interrupt())?,
+            terminate: take(SignalKind::terminate())?,
+            hangup: take(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one. Nothing is lost when this is dropped before it resolves.
+    pub async fn next(&mut self) -> Sent {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Sent::Leave,
+            _ = self.hangup.recv() => Sent::Leave,
+            _ = self.interrupt.recv() => Sent::Interrupt,
+        }
+    }
+}
+
+/// Resolves with Ctrl+C.
+///
+/// # Errors
+/// When the system refuses.
+pub async fn interrupted() -> Result<()> {
+    take(SignalKind::interrupt())?.recv().await;
+    Ok(())
+}
+
+fn take(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|e| {
+        Error::new(
+            ErrorCode::Internal,
+            format!("cannot take care of signals: {e}"),
+        )
+    })
+}

@@ -1,0 +1,242 @@
+//! Making text harmless for a terminal.
+//!
+//! What an agent or a builder writes may move the cursor, set titles, or read
+//! the terminal back. Nothing of that gets through: sequences are taken out
+//! whole, other control characters and marks that turn the writing direction
+//! are shown as symbols.
+
+/// Takes control sequences out of a text that comes in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Sanitizer {
+    state: State,
+    /// The beginning of a character whose end has not come.
+    partial: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    /// After ESC.
+    Escape,
+    /// In a control sequence, up to a byte from `@` to `~`.
+    Sequence,
+    /// In a string command (a title, a link), up to BEL or ESC `\`.
+    Command,
+    /// In such a string, after ESC.
+    CommandEscape,
+}
+
+impl Sanitizer {
+    /// Puts the harmless form of `bytes` into `out`. Sequences and characters
+    /// may be cut anywhere between two calls.
+    pub fn push(&mut self, bytes: &[u8], out: &mut String) {
+        let joined;
+        let mut rest = if self.partial.is_empty() {
+            bytes
+        } else {
+            self.partial.extend_from_slice(bytes);
+            joined = std::mem::take(&mut self.partial);
+            joined.as_slice()
+        };
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => {
+                    text.chars().for_each(|c| self.take(c, out));
+                    return;
+                }
+                Err(e) => {
+                    let (good, bad) = rest.split_at(e.valid_up_to());
+                    String::from_utf8_lossy(good)
+                        .chars()
+                        .for_each(|c| self.take(c, out));
+                    let Some(length) = e.error_len() else {
+                        self.partial = bad.to_vec();
+                        return;
+                    };
+                    self.take(char::REPLACEMENT_CHARACTER, out);
+                    rest = &bad[length..];
+                }
+            }
+        }
+    }
+
+    /// The end of a line: what is open in it ends with it.
+    pub fn end_line(&mut self, out: &mut String) {
+        if !std::mem::take(&mut self.partial).is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+        self.state = State::Text;
+        if out.ends_with('␍') {
+            out.pop();
+        }
+    }
+
+    fn take(&mut self, c: char, out: &mut String) {
+        self.state = match (self.state, c) {
+            (State::Text, '\x1b') => State::Escape,
+            (State::Text, '\u{9b}') => State::Sequence,
+            (State::Text, '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}') => State::Command,
+            (State::Text, c) => {
+                if let Some(c) = harmless(c) {
+                    out.push(c);
+                }
+                State::Text
+            }
+            (State::Escape, '[') => State::Sequence,
+            (State::Escape, ']' | 'P' | 'X' | '^' | '_') => State::Command,
+            (State::Escape, '\x1b') => State::Escape,
+            // Intermediate bytes; the final one is still to come.
+            (State::Escape, ' '..='/') => State::Escape,
+            (State::Escape, _) => State::Text,
+            (State::Sequence, '\x1b') => State::Escape,
+            (State::Sequence, '@'..='~') => State::Text,
+            (State::Sequence, _) => State::Sequence,
+            (State::Command, '\x07' | '\u{9c}') => State::Text,
+            (State::Command, '\x1b') => State::CommandEscape,
+            (State::Command, _) => State::Command,
+            (State::CommandEscape, '\\') => State::Text,
+            (State::CommandEscape, '\x1b') => State::CommandEscape,
+            (State::CommandEscape, _) => State::Command,
+        };
+    }
+}
+
+/// The character as it may be shown; none when it says nothing.
+fn harmless(c: char) -> Option<char> {
+    match c {
+        '\t' | '\n' => Some(c),
+        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)),
+        '\x7f' => Some('␡'),
+        '\u{80}'..='\u{9f}' => None,
+        // Marks that turn the direction, and so can make text read as another.
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => None,
+        c => Some(c),
+    }
+}
+
+/// A whole text, harmless: its lines stay lines.
+#[must_use]
+pub fn sanitize(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut sanitizer = Sanitizer::default();
+    for (index, line) in text.split('\n').enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        sanitizer.push(line.as_bytes(), &mut out);
+        sanitizer.end_line(&mut out);
+    }
+    out
+}
+
+/// How many columns a text takes on a terminal: two for what East Asian
+/// writing and pictures need, none for marks that go over the letter before.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
+}
+
+/// How many columns a character takes.
+#[must_use]
+pub fn char_width(c: char) -> usize {
+    match u32::from(c) {
+        0..=0x1f | 0x7f..=0x9f => 0,
+        0x300..=0x36f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0x33ff
+        | 0x3400..=0x4dbf
+        | 0x4e00..=0x9fff
+        | 0xa000..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1f9ff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+/// Cut to at most `max` columns, with an ellipsis where something is missing.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> String {
+    if width(text) <= max {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        used += char_width(c);
+        if used + 1 > max {
+            break;
+        }
+        out.push(c);
+    }
+    if max > 0 {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sequences_are_taken_out_whole() {
+        let cases = [
+            ("\x1b[31mred\x1b[0m", "red"),
+            ("\x1b]0;title\x07text", "text"),
+            ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+            ("\x1bPq#0\x1b\\picture", "picture"),
+            ("\x1b(Bplain", "plain"),
+            ("\u{9b}2Jcleared", "cleared"),
+            ("10%\r20%\r\nnext", "10%␍20%\nnext"),
+            ("a\x07b\x08c\x7f", "a␇b␈c␡"),
+            ("tab\tand ünï", "tab\tand ünï"),
+            ("if \u{202e}evil", "if evil"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(sanitize(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_command_ends_with_its_line() {
+        assert_eq!(sanitize("\x1b]0;never ends\nshown"), "\nshown");
+    }
+
+    proptest! {
+        #[test]
+        fn no_control_byte_gets_through_however_it_is_cut(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(0x1b), Just(b'['), Just(b']'), Just(0x9b), Just(0xc2), any::<u8>()], 0..60),
+            at in 0usize..60,
+        ) {
+            let mut whole = String::new();
+            let mut sanitizer = Sanitizer::default();
+            sanitizer.push(&bytes, &mut whole);
+            sanitizer.end_line(&mut whole);
+            prop_assert!(whole.chars().all(|c| !c.is_control() || c == '\t' || c == '\n'));
+
+            let (head, tail) = bytes.split_at(at.min(bytes.len()));
+            let mut parts = String::new();
+            let mut sanitizer = Sanitizer::default();
+            sanitizer.push(head, &mut parts);
+            sanitizer.push(tail, &mut parts);
+            sanitizer.end_line(&mut parts);
+            prop_assert_eq!(parts, whole);
+        }
+
+        #[test]
+        fn a_cut_text_fits(text in "\\PC{0,40}", max in 0usize..30) {
+            prop_assert!(width(&cut(&text, max)) <= max);
+        }
+    }
+}

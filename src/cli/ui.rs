@@ -1,0 +1,338 @@
+//! The only place that prints.
+//!
+//! Results go to standard output, everything else to standard error. A reader
+//! of ours that has gone ends the command quietly ([`Failure::Closed`]); that
+//! nobody reads standard error is no reason to stop.
+
+use super::args::{ColorChoice, Format};
+use super::error::{Failure, render};
+use super::table::Table;
+use super::text::sanitize;
+use crate::model::{Error, ErrorCode, Stream};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+/// How text is set off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// What is beside the point.
+    Dim,
+    /// What is well.
+    Good,
+    /// What needs a look.
+    Warning,
+    /// What is wrong.
+    Bad,
+}
+
+impl Style {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Dim => 2,
+            Self::Bad => 31,
+            Self::Good => 32,
+            Self::Warning => 33,
+        }
+    }
+}
+
+/// The printer.
+pub struct Ui {
+    out: Sink,
+    err: Sink,
+    width: Option<usize>,
+}
+
+struct Sink {
+    to: Box<dyn Write + Send>,
+    terminal: bool,
+    colour: bool,
+}
+
+impl Sink {
+    fn paint(&self, style: Style, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        format!("\x1b[{}m{text}\x1b[0m", style.code())
+    }
+}
+
+impl Ui {
+    /// A printer to this process's streams.
+    #[must_use]
+    pub fn new(color: ColorChoice) -> Self {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let coloured = |terminal: bool| match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !no_color && !dumb,
+        };
+        let (out_terminal, err_terminal) = (stdout.is_terminal(), stderr.is_terminal());
+        let width = if out_terminal {
+            terminal_width(&stdout)
+        } else {
+            None
+        };
+        Self {
+            // Written to directly: the standard handle would cut at every line.
+            out: Sink {
+                to: match stdout.as_fd().try_clone_to_owned() {
+                    Ok(fd) => Box::new(BufWriter::with_capacity(64 * 1024, File::from(fd))),
+                    Err(_) => Box::new(stdout),
+                },
+                terminal: out_terminal,
+                colour: coloured(out_terminal),
+            },
+            err: Sink {
+                to: Box::new(stderr),
+                terminal: err_terminal,
+                colour: coloured(err_terminal),
+            },
+            width,
+        }
+    }
+
+    /// Whether a stream of ours is a terminal.
+    #[must_use]
+    pub const fn is_terminal(&self, stream: Stream) -> bool {
+        self.sink_ref(stream).terminal
+    }
+
+    const fn sink_ref(&self, stream: Stream) -> &Sink {
+        match stream {
+            Stream::Stdout => &self.out,
+            Stream::Stderr => &self.err,
+        }
+    }
+
+    /// Text for standard output, as it is.
+    pub fn out(&mut self, text: &str) -> Result<(), Failure> {
+        self.bytes(Stream::Stdout, text.as_bytes())
+    }
+
+    /// A line for standard output.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.out(text)?;
+        self.out("\n")
+    }
+
+    /// Bytes for a stream, as they are.
+    pub fn bytes(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Failure> {
+        match stream {
+            Stream::Stdout => self.out.to.write_all(bytes).map_err(|e| unwritable(&e)),
+            Stream::Stderr => {
+                // So that on a terminal both come in their order.
+                self.flush()?;
+                let _ = self.err.to.write_all(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sees that everything is written.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.to.flush().map_err(|e| unwritable(&e))
+    }
+
+    /// Text on standard output in a style.
+    #[must_use]
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        self.out.paint(style, text)
+    }
+
+    /// Help or usage, with clap's own styles.
+    pub fn help(&mut self, stream: Stream, text: &clap::builder::StyledStr) -> Result<(), Failure> {
+        let text = if self.sink_ref(stream).colour {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        self.bytes(stream, text.as_bytes())?;
+        if text.ends_with('\n') {
+            return Ok(());
+        }
+        self.bytes(stream, b"\n")
+    }
+
+    /// A table.
+    pub fn table(&mut self, table: &Table) -> Result<(), Failure> {
+        let text = table.render(self.width);
+        self.out(&text)
+    }
+
+    /// Items as JSON; as a table they are the caller's.
+    pub fn items<T: Serialize>(&mut self, format: Format, items: &[T]) -> Result<(), Failure> {
+        if format == Format::Jsonl {
+            return items.iter().try_for_each(|item| self.json_line(item));
+        }
+        self.json(&items)
+    }
+
+    /// A value as JSON, to be read.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).map_err(|e| not_json(&e))?;
+        self.line(&text)
+    }
+
+    /// A value as one line of JSON.
+    pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|e| not_json(&e))?;
+        self.line(&text)
+    }
+
+    /// One value in a format that is not a table.
+    pub fn value(&mut self, format: Format, value: &impl Serialize) -> Result<(), Failure> {
+        match format {
+            Format::Jsonl => self.json_line(value),
+            Format::Json | Format::Table => self.json(value),
+        }
+    }
+
+    /// What goes on: a line on standard error.
+    pub fn progress(&mut self, text: &str) {
+        self.styled(Style::Dim, text);
+    }
+
+    /// What the user should know.
+    pub fn note(&mut self, text: &str) {
+        self.styled(Style::Warning, &format!("note: {text}"));
+    }
+
+    /// What is wrong.
+    pub fn error(&mut self, error: &Error) {
+        // A reader of ours that has gone does not hide an error.
+        let _ = self.flush();
+        let text = render(error);
+        let text = match text.strip_prefix("error:") {
+            Some(rest) => format!("{}{rest}", self.err.paint(Style::Bad, "error:")),
+            None => text,
+        };
+        let _ = self.err.to.write_all(text.as_bytes());
+    }
+
+    fn styled(&mut self, style: Style, text: &str) {
+        let _ = self.flush();
+        let line = format!("{}\n", self.err.paint(style, &sanitize(text)));
+        let _ = self.err.to.write_all(line.as_bytes());
+    }
+}
+
+fn terminal_width(stdout: &io::Stdout) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stdout.as_fd()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+fn unwritable(cause: &io::Error) -> Failure {
+    if cause.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::Closed;
+    }
+    Failure::Error(Error::new(
+        ErrorCode::Internal,
+        format!("cannot write to standard output: {cause}"),
+    ))
+}
+
+fn not_json(cause: &serde_json::Error) -> Failure {
+    Failure::Error(Error::new(
+        ErrorCode::Internal,
+        format!("a result cannot be written as JSON: {cause}"),
+    ))
+}
+
+/// A printer whose output a test reads.
+#[cfg(test)]
+pub(crate) mod capture {
+    use super::{Sink, Ui};
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        pub(crate) fn text(&self) -> String {
+            let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+
+        pub(crate) fn bytes(&self) -> Vec<u8> {
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }
+    }
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A reader that has gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A printer, and what it writes to standard output and standard error.
+    pub(crate) fn ui(terminal: bool) -> (Ui, Captured, Captured) {
+        let (out, err) = (Captured::default(), Captured::default());
+        let sink = |to: &Captured| Sink {
+            to: Box::new(to.clone()),
+            terminal,
+            colour: false,
+        };
+        let ui = Ui {
+            out: sink(&out),
+            err: sink(&err),
+            width: None,
+        };
+        (ui, out, err)
+    }
+
+    /// A printer whose reader has gone.
+    pub(crate) fn closed() -> Ui {
+        let (mut ui, _, _) = ui(false);
+        ui.out.to = Box::new(Gone);
+        ui
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_is_json_too() -> Result<(), Failure> {
+        let (mut ui, out, _) = capture::ui(false);
+        ui.items::<String>(Format::Json, &[])?;
+        ui.items::<String>(Format::Jsonl, &[])?;
+        assert_eq!(out.text(), "[]\n");
+        Ok(())
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error() {
+        assert!(matches!(capture::closed().line("x"), Err(Failure::Closed)));
+    }
+}

@@ -1,4 +1,11 @@
-mod docker;
+//! The integration tests: the real binary, from outside, in homes of their own.
+//!
+//! `acceptance/` has one test for each acceptance statement, named after it;
+//! `errors.rs` provokes every error that a user can meet; `house_rules.rs`
+//! keeps the rules of the source. None sleeps, polls, or is ignored.
 
-#[test]
-fn t() {}
+mod acceptance;
+mod docker;
+mod errors;
+mod house_rules;
+mod support;

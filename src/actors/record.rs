@@ -111,7 +111,7 @@ mod tests {
     use crate::model::run::Step;
     use crate::model::spec::PodSpec;
     use crate::model::{
-        AgentKind, Blob, ErrorCode, How, Outcome, Output, PodName, RuntimeName, Spec, Stream,
+        AgentKind, Blob, ErrorCode, How, Outcome, Output, RuntimeName, Spec, Stream,
     };
     use proptest::prelude::*;
 

@@ -9,7 +9,7 @@ use super::error::{AppendError, StoreError};
 use super::open::{self, Open};
 use super::rows::CommitRow;
 use super::seal::{self, Tail};
-use super::shared::{Hidden, Shared, Sight, State};
+use super::shared::{Hidden, Shared, Sight, State, call};
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use sled::{Batch, Db};
@@ -44,6 +44,8 @@ pub struct Journal {
     /// Something failed: nothing is known until it is reopened.
     failed: bool,
     forgot: Timestamp,
+    #[cfg(test)]
+    pub(super) at_barrier: super::tests::AtBarrier,
     _lock: File,
 }
 
@@ -108,6 +110,8 @@ impl Journal {
             claims_made: 0,
             encoder: Encoder::new(),
             failed: false,
+            #[cfg(test)]
+            at_barrier: super::tests::AtBarrier::default(),
             _lock: lock,
         };
         Ok(Opened { journal, warnings })
@@ -250,9 +254,10 @@ impl Journal {
         {
             let mut state = self.shared.write();
             state.hidden = hidden;
-            db.apply_batch(batch)
-                .map_err(|e| StoreError::database(&self.open.path, e))?;
+            call(&self.open.path, || db.apply_batch(batch))?;
         }
+        #[cfg(test)]
+        self.at_barrier.call()?;
         open::barrier(db, &self.open.file, &self.open.path)?;
         {
             let mut state = self.shared.write();
@@ -290,8 +295,7 @@ impl Journal {
                     // A reader takes several steps to read a block, and may not
                     // see it half exchanged.
                     let _state = self.shared.write();
-                    db.apply_batch(batch)
-                        .map_err(|e| StoreError::database(&self.open.path, e))?;
+                    call(&self.open.path, || db.apply_batch(batch))?;
                 }
                 Ok(merged.blocks)
             });
@@ -327,15 +331,14 @@ impl Journal {
 
     fn try_delete(&self, db: &Db, session: Ulid) -> Result<(), StoreError> {
         let path = &self.open.path;
-        let failed = |e| StoreError::database(path, e);
         let mut batch = Batch::default();
-        for key in db.scan_prefix(keys::session(session)).keys() {
-            batch.remove(key.map_err(failed)?);
+        for (key, _) in sight(db, path).rows(&keys::session(session))? {
+            batch.remove(key);
         }
         batch.insert(keys::deleting(session), &[]);
         {
             let _state = self.shared.write();
-            db.apply_batch(batch).map_err(failed)?;
+            call(path, || db.apply_batch(batch))?;
         }
         // From here on it is gone, whatever happens.
         open::barrier(db, &self.open.file, path)?;

@@ -20,6 +20,8 @@ mod reader;
 mod rows;
 mod seal;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod types;
 mod varint;
 

@@ -4,13 +4,12 @@
 use super::error::StoreError;
 use super::files::{self, Mark};
 use super::rows::CommitRow;
-use super::shared::Sight;
+use super::shared::{Sight, call, caught};
 use super::{Options, keys, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use crate::store::migrations::{self, Migration};
 use sled::{Batch, Db};
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ pub(super) struct Open {
 /// On Linux sled's own flush ends with `sync_file_range`, which neither writes
 /// the file's metadata nor empties the drive's cache.
 pub(super) fn barrier(db: &Db, file: &File, path: &Path) -> Result<(), StoreError> {
-    db.flush().map_err(|e| StoreError::database(path, e))?;
+    call(path, || db.flush())?;
     file.sync_data()
         .map_err(|e| StoreError::io("sync", &path.join("db"), e))
 }
@@ -96,7 +95,8 @@ pub(super) fn open_with(
         .write(true)
         .open(&db_path)
         .map_err(|e| StoreError::io("open", &db_path, e))?;
-    migrations::run(&db, migrations, &|| Ok(barrier(&db, &file, &path)?)).map_err(
+    let barrier_here = || Ok(barrier(&db, &file, &path)?);
+    caught(&path, || migrations::run(&db, migrations, &barrier_here))?.map_err(
         |(migration, why)| StoreError::Migration {
             path: path.clone(),
             id: migration.id,
@@ -169,15 +169,7 @@ fn start(path: &Path, options: &Options) -> Result<Db, StoreError> {
         .cache_capacity(options.cache_bytes)
         // Every commit flushes; in between there is nothing to flush.
         .flush_every_ms(None);
-    // Some damage makes sled panic instead of returning an error.
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(error)) => Err(StoreError::database(path, error)),
-        Err(_) => Err(StoreError::damaged(
-            path,
-            "the database gave up while reading it",
-        )),
-    }
+    call(path, || config.open())
 }
 
 /// Looks whose database this is, and returns its schema. Changes nothing.
@@ -187,15 +179,14 @@ fn identify(
     is_new: bool,
     migrations: &[Migration],
 ) -> Result<u32, StoreError> {
-    let failed = |e| StoreError::database(path, e);
-    let Some((first, _)) = db.first().map_err(failed)? else {
+    let meta = |name: &str| call(path, || db.get(keys::meta(name)));
+    let Some((first, _)) = call(path, || db.first())? else {
         if is_new {
             return Ok(0);
         }
         return Err(StoreError::damaged(path, "the database is empty"));
     };
-    let format = db.get(keys::meta("format")).map_err(failed)?;
-    if format.as_deref() != Some(b"cldpd journal") {
+    if meta("format")?.as_deref() != Some(b"cldpd journal") {
         // With a kind of ours in front it is a journal that lost its first rows.
         if !is_new && keys::is_ours(&first) {
             return Err(StoreError::damaged(
@@ -207,12 +198,11 @@ fn identify(
             path: path.to_owned(),
         });
     }
-    let found = migrations::schema(db)
+    let found = caught(path, || migrations::schema(db))?
         .map_err(|e| StoreError::damaged(path, format!("the schema's number: {e}")))?;
     let supported = migrations::newest(migrations);
     if found > supported {
-        let by = db.get(keys::meta("last_opened_by")).map_err(failed)?;
-        let by = by.map_or_else(
+        let by = meta("last_opened_by")?.map_or_else(
             || "of an unknown version".to_owned(),
             |by| String::from_utf8_lossy(&by).into_owned(),
         );
@@ -229,8 +219,7 @@ fn identify(
 /// Writes who opened it, forgets old requests, and finishes removals. Returns
 /// whose journal it is, and how often it has been opened.
 fn introduce(db: &Db, path: &Path, options: &Options) -> Result<(HomeId, u32), StoreError> {
-    let failed = |e| StoreError::database(path, e);
-    let meta = |name: &str| db.get(keys::meta(name)).map_err(failed);
+    let meta = |name: &str| call(path, || db.get(keys::meta(name)));
     let mut batch = Batch::default();
     let home = match meta("home")? {
         Some(row) => {
@@ -262,7 +251,7 @@ fn introduce(db: &Db, path: &Path, options: &Options) -> Result<(HomeId, u32), S
         hidden: None,
     };
     forget_requests(&sight, options.now, &mut batch)?;
-    db.apply_batch(batch).map_err(failed)?;
+    call(path, || db.apply_batch(batch))?;
     for (key, _) in sight.rows(&keys::deletings())? {
         if let Some(session) = keys::deleting_ulid(&key) {
             finish_deletion(db, path, session)?;
@@ -302,27 +291,30 @@ const DELETE_STEP: usize = 4096;
 
 /// Removes what is left of a session whose removal was begun.
 pub(super) fn finish_deletion(db: &Db, path: &Path, session: Ulid) -> Result<(), StoreError> {
-    let failed = |e| StoreError::database(path, e);
-    loop {
-        let mut batch = Batch::default();
-        let mut rows = 0;
-        let prefixes = [
-            keys::session(session),
-            keys::cursors(session),
-            keys::blocks(session),
-        ];
-        for prefix in &prefixes {
-            for row in db.scan_prefix(prefix).keys().take(DELETE_STEP - rows) {
-                batch.remove(row.map_err(failed)?);
-                rows += 1;
+    let prefixes = [
+        keys::session(session),
+        keys::cursors(session),
+        keys::blocks(session),
+    ];
+    for prefix in &prefixes {
+        loop {
+            let keys = call(path, || {
+                db.scan_prefix(prefix)
+                    .keys()
+                    .take(DELETE_STEP)
+                    .collect::<sled::Result<Vec<_>>>()
+            })?;
+            if keys.is_empty() {
+                break;
             }
+            let mut batch = Batch::default();
+            for key in keys {
+                batch.remove(key);
+            }
+            call(path, || db.apply_batch(batch))?;
         }
-        if rows == 0 {
-            break;
-        }
-        db.apply_batch(batch).map_err(failed)?;
     }
-    db.remove(keys::deleting(session)).map_err(failed)?;
+    call(path, || db.remove(keys::deleting(session)))?;
     Ok(())
 }
 

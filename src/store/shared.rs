@@ -10,8 +10,25 @@ use super::{keys, parts, rows};
 use crate::model::Ulid;
 use sled::{Db, IVec};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Calls the database in `path`.
+pub(super) fn call<T>(path: &Path, f: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    caught(path, f)?.map_err(|e| StoreError::database(path, e))
+}
+
+/// Does something with the database in `path`. sled panics where what it reads
+/// makes no sense; that is an error of ours like any other.
+pub(super) fn caught<T>(path: &Path, f: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str);
+        let why = why.or_else(|| panic.downcast_ref::<&str>().copied());
+        let why = why.unwrap_or("for no reason that it gives");
+        StoreError::damaged(path, format!("the database gave up: {why}"))
+    })
+}
 
 /// What the writer and all readers hold on to.
 #[derive(Debug)]
@@ -158,16 +175,13 @@ impl Sight<'_> {
         })
     }
 
-    fn failed(&self, error: sled::Error) -> StoreError {
-        StoreError::database(self.path, error)
-    }
-
     /// One row.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
         if let Some(before) = self.hidden.and_then(|hidden| hidden.rows.get(key)) {
             return Ok(before.clone());
         }
-        self.db()?.get(key).map_err(|e| self.failed(e))
+        let db = self.db()?;
+        call(self.path, || db.get(key))
     }
 
     /// A value in an envelope, its parts put together.
@@ -207,9 +221,10 @@ impl Sight<'_> {
 
     /// Rows whose keys begin with `prefix`; for kinds that have no parts.
     pub(super) fn rows(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>, StoreError> {
-        let mut rows = Vec::new();
-        for row in self.db()?.scan_prefix(prefix) {
-            let (key, value) = row.map_err(|e| self.failed(e))?;
+        let db = self.db()?;
+        let all: Vec<_> = call(self.path, || db.scan_prefix(prefix).collect())?;
+        let mut rows = Vec::with_capacity(all.len());
+        for (key, value) in all {
             match self.hidden.and_then(|hidden| hidden.rows.get(key.as_ref())) {
                 None => rows.push((key, value)),
                 Some(Some(before)) => rows.push((key, before.clone())),
@@ -225,15 +240,20 @@ impl Sight<'_> {
         prefix: &[u8],
         before: &[u8],
     ) -> Result<Option<IVec>, StoreError> {
-        let row = self.db()?.range(prefix..before).next_back().transpose();
-        Ok(row.map_err(|e| self.failed(e))?.map(|(key, _)| key))
+        let db = self.db()?;
+        let row = call(self.path, || {
+            db.range(prefix..before).next_back().transpose()
+        })?;
+        Ok(row.map(|(key, _)| key))
     }
 
     /// The first key from `from` on that begins with `prefix`.
     pub(super) fn key_from(&self, prefix: &[u8], from: &[u8]) -> Result<Option<IVec>, StoreError> {
-        let row = self.db()?.range(from..).next().transpose();
-        let key = row.map_err(|e| self.failed(e))?.map(|(key, _)| key);
-        Ok(key.filter(|key| key.starts_with(prefix)))
+        let db = self.db()?;
+        let row = call(self.path, || db.range(from..).next().transpose())?;
+        Ok(row
+            .map(|(key, _)| key)
+            .filter(|key| key.starts_with(prefix)))
     }
 
     /// The last block of `session`, hidden or not.

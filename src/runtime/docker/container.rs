@@ -23,13 +23,17 @@ const STOP_TIMEOUT: i64 = 25;
 
 /// The shim's argument list.
 fn serve_command(owner: &Owner) -> Vec<String> {
-    vec![
-        "serve".to_owned(),
-        CONTAINER_RUN.to_owned(),
-        owner.session.to_string(),
-        owner.run.to_string(),
-        owner.attempt.to_string(),
-    ]
+    let options = [
+        ("--dir", CONTAINER_RUN.to_owned()),
+        ("--session", owner.session.to_string()),
+        ("--run", owner.run.to_string()),
+        ("--attempt", owner.attempt.to_string()),
+    ];
+    let mut all = vec!["serve".to_owned()];
+    for (name, value) in options {
+        all.extend([name.to_owned(), value]);
+    }
+    all
 }
 
 /// Creates it, or finds the one that is there already.

@@ -9,7 +9,6 @@ use crate::model::spec::RuntimeName;
 use crate::runtime::{EngineInfo, Result, RuntimeError};
 use bollard::errors::Error as EngineError;
 use bollard::{API_DEFAULT_VERSION, ClientVersion};
-use std::error::Error as _;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -282,26 +281,43 @@ fn unreachable_engine(endpoint: &Endpoint, error: &EngineError) -> RuntimeError 
         }
         return unavailable(format!("there is no socket {endpoint}"), running());
     }
-    if let EngineError::DockerResponseServerError { message, .. } = error {
-        return not_an_engine(endpoint, &short(message));
+    let stranger = match error {
+        EngineError::DockerResponseServerError { message, .. }
+        | EngineError::JsonDataError { message, .. } => Some(message.clone()),
+        EngineError::JsonSerdeError { err } => Some(err.to_string()),
+        _ => None,
+    };
+    if let Some(said) = stranger {
+        return not_an_engine(endpoint, &short(&said));
     }
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                ErrorKind::PermissionDenied => not_permitted(endpoint),
+    let mut innermost: &(dyn std::error::Error + 'static) = error;
+    loop {
+        if let Some(io) = innermost.downcast_ref::<std::io::Error>() {
+            match io.kind() {
+                ErrorKind::PermissionDenied => return not_permitted(endpoint),
                 ErrorKind::ConnectionRefused => {
-                    unavailable(format!("nothing listens at {endpoint}"), running())
+                    return unavailable(format!("nothing listens at {endpoint}"), running());
                 }
-                _ => unavailable(format!("cannot connect to {endpoint}: {io}"), running()),
-            };
+                ErrorKind::NotFound => {
+                    return unavailable(format!("there is no socket {endpoint}"), running());
+                }
+                _ => {}
+            }
         }
-        if inner.source().is_none() {
-            return not_an_engine(endpoint, &short(&inner.to_string()));
+        match innermost.source() {
+            Some(inner) => innermost = inner,
+            None => break,
         }
-        cause = inner.source();
     }
-    not_an_engine(endpoint, &short(&error.to_string()))
+    let cause = short(&innermost.to_string());
+    // The HTTP client's words for an answer that is none.
+    if cause.starts_with("invalid HTTP") {
+        return not_an_engine(endpoint, &cause);
+    }
+    unavailable(
+        format!("the connection to {endpoint} failed: {cause}"),
+        running(),
+    )
 }
 
 fn not_permitted(endpoint: &Endpoint) -> RuntimeError {

@@ -16,6 +16,7 @@ mod place;
 mod progress;
 mod purge;
 mod removal;
+mod sweep;
 mod volumes;
 
 pub use endpoint::DockerConfig;
@@ -43,6 +44,7 @@ pub struct Docker {
     shim: &'static [u8],
     engine: Mutex<Option<Arc<Engine>>>,
     builds: image::Builds,
+    promised: sweep::Promised,
 }
 
 impl Docker {
@@ -58,6 +60,7 @@ impl Docker {
             shim,
             engine: Mutex::default(),
             builds: image::Builds::default(),
+            promised: sweep::Promised::default(),
         }
     }
 
@@ -94,7 +97,20 @@ impl Runtime for Docker {
         lines: mpsc::Sender<Vec<u8>>,
     ) -> Result<Image> {
         let engine = self.engine().await?;
-        image::ready(engine, &self.builds, home, pod, options, &lines).await
+        let ready = image::ready(
+            Arc::clone(&engine),
+            &self.builds,
+            home,
+            pod,
+            options,
+            &lines,
+        );
+        let image = ready.await?;
+        self.promised.promise(&image.id);
+        if !image.cached {
+            sweep::old_images(&engine, home, &pod.name, &self.promised).await;
+        }
+        Ok(image)
     }
 
     async fn image_created(&self, tag: &str) -> Result<Option<Timestamp>> {
@@ -106,7 +122,9 @@ impl Runtime for Docker {
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<String> {
-        container::create(&*self.engine().await?, request).await
+        let created = container::create(&*self.engine().await?, request).await;
+        self.promised.keep(&request.image);
+        created
     }
 
     async fn start(&self, request: &CreateRequest) -> Result<()> {

@@ -62,6 +62,8 @@ pub(super) async fn start(engine: &Engine, request: &CreateRequest) -> Result<()
     };
     match found.state {
         PlaceState::Created => {}
+        // An earlier start failed before anything ran.
+        PlaceState::Exited(exit) if exit.finished.is_none() && exit.error.is_some() => {}
         PlaceState::Running { .. } => return Ok(()),
         PlaceState::Exited(_) => return Err(failed("it has run already")),
         PlaceState::Gone => return Err(failed("it is gone")),
@@ -132,7 +134,7 @@ async fn begun(engine: &Engine, found: &Found, since: Timestamp) -> Result<()> {
 
 fn broken_off(engine: &Engine, name: &str) -> RuntimeError {
     let error = EngineError::IOError {
-        err: std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
+        err: std::io::Error::other("it was closed"),
     };
     engine.failure(&error).of_container(name)
 }
@@ -177,7 +179,11 @@ fn state(state: &ContainerState) -> PlaceState {
         paused,
     };
     match state.status {
-        Some(Status::CREATED) => PlaceState::Created,
+        // A start that failed leaves it created, with the engine's reason.
+        Some(Status::CREATED) => match exit(state) {
+            exit if exit.error.is_some() => PlaceState::Exited(exit),
+            _ => PlaceState::Created,
+        },
         Some(Status::RUNNING | Status::RESTARTING | Status::STOPPING) => running(false),
         Some(Status::PAUSED) => running(true),
         Some(Status::EXITED | Status::DEAD | Status::REMOVING) => PlaceState::Exited(exit(state)),

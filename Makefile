@@ -1,0 +1,47 @@
+# The commands of this project. `make` lists them.
+#
+# demo and test use the same profile, so that one build serves both.
+
+CARGO ?= cargo
+# Most tests wait for something most of the time.
+TEST_THREADS ?= 4
+IMAGE ?= cldpd
+TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint demo bench docker clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
+		sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1  \2/p' Makefile
+
+build: ## build the command, for every day
+	$(CARGO) build --locked
+
+test: ## run everything, on a real engine too: finds one, or installs and starts one
+	./scripts/engine.sh
+	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
+
+lint: ## formatting, clippy and documentation with warnings denied, scripts
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+	for script in scripts/*.sh .ci/run; do bash -n "$$script" || exit 1; done
+
+demo: build ## dispatch, list, replay and resume three scripted sessions, then clean up
+	$(CARGO) run --locked --quiet -- demo
+
+bench: ## measure against docker itself, side by side
+	./scripts/engine.sh
+	$(CARGO) build --locked --release
+	./scripts/bench.sh
+
+docker: ## an image of the command alone, from scratch, to run it beside an engine
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(TARGET)
+	mkdir -p target/image
+	cp target/$(TARGET)/release/cldpd target/image/cldpd
+	printf 'FROM scratch\nCOPY cldpd /bin/cldpd\nENV PATH=/bin\nENTRYPOINT ["/bin/cldpd"]\n' > target/image/Dockerfile
+	docker build --tag $(IMAGE) target/image
+
+clean: ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,199 @@
+//! What the journal promises, tried on real directories.
+
+mod committing;
+mod crash;
+mod model;
+mod opening;
+mod reading;
+
+use super::*;
+use crate::model::capture::{Cursor, CursorKey};
+use crate::model::session::RunRecord;
+use crate::model::spec::Keep;
+use crate::model::{
+    AgentKind, Event, EventKind, How, Outcome, Output, PodName, RunState, RuntimeName, SessionId,
+    SessionRecord, Stream, Timestamp, Ulid,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+/// What a test does between a commit's writing and its barrier.
+#[derive(Default)]
+pub(super) struct AtBarrier(
+    #[allow(clippy::type_complexity)]
+    pub(super)  Option<Box<dyn FnMut() -> Result<(), StoreError> + Send>>,
+);
+
+impl AtBarrier {
+    pub(super) fn call(&mut self) -> Result<(), StoreError> {
+        self.0.as_mut().map_or(Ok(()), |hook| hook())
+    }
+}
+
+impl fmt::Debug for AtBarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AtBarrier")
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp(NOW.0 + seconds * 1_000_000_000)
+}
+
+fn options() -> Options {
+    Options {
+        version: "1.2.3".to_owned(),
+        cache_bytes: 16 * 1024 * 1024,
+        now: NOW,
+    }
+}
+
+fn open(dir: &Path) -> Journal {
+    let opened = Journal::open(dir, options()).unwrap();
+    assert_eq!(opened.warnings, Vec::<String>::new());
+    opened.journal
+}
+
+fn output(data: impl Into<Vec<u8>>) -> EventKind {
+    EventKind::Output(Output {
+        stream: Stream::Stdout,
+        data: data.into(),
+        continued: false,
+    })
+}
+
+fn event(seq: u64, kind: EventKind) -> Event {
+    Event {
+        seq,
+        run: 0,
+        time: at(seq as i64),
+        kind,
+    }
+}
+
+/// `count` lines from number `first` on.
+fn lines(first: u64, count: u64) -> Vec<Event> {
+    (first..first + count)
+        .map(|seq| event(seq, output(format!("line {seq}"))))
+        .collect()
+}
+
+fn append(session: Ulid, generation: u64, events: Vec<Event>) -> Append {
+    Append {
+        session,
+        generation,
+        events,
+        cursors: Vec::new(),
+        record: None,
+        requests: Vec::new(),
+    }
+}
+
+fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
+    let pod = PodName::new("pod").unwrap();
+    let state = if live {
+        RunState::queued()
+    } else {
+        RunState::Ended {
+            outcome: Outcome::Success,
+            code: Some(0),
+            at: NOW,
+            place: None,
+            error: None,
+        }
+    };
+    SessionRecord {
+        ulid,
+        id: SessionId::new(&pod, ulid),
+        name: None,
+        pod,
+        runtime: RuntimeName::Fake,
+        agent: AgentKind::Command,
+        labels: BTreeMap::new(),
+        created: NOW,
+        keep: Keep::Always,
+        remove: false,
+        agent_sessions: Vec::new(),
+        image_config: None,
+        runs: vec![RunRecord {
+            number: 0,
+            how: How::New,
+            prompt: "p".repeat(padding),
+            queued_seq: 2,
+            env: Vec::new(),
+            queued: NOW,
+            started: None,
+            image: None,
+            result: None,
+            interrupted: false,
+            state,
+        }],
+        removed: None,
+    }
+}
+
+fn cursor_key(run: u32, stream: u8) -> CursorKey {
+    CursorKey {
+        run,
+        attempt: 1,
+        stream,
+    }
+}
+
+fn cursor(position: u64) -> Cursor {
+    Cursor {
+        position,
+        open: position % 2 == 1,
+    }
+}
+
+/// Commits one append that must be taken.
+fn commit_one(journal: &mut Journal, append: Append) -> Committed {
+    let mut results = journal.commit(vec![append]).unwrap();
+    assert_eq!(results.len(), 1);
+    results.remove(0).unwrap()
+}
+
+/// All events of a session, read in small steps.
+fn read_all(reader: &Reader, session: Ulid) -> Result<Vec<Event>, StoreError> {
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        let after = events.last().map_or(0, |event| event.seq);
+        let more = reader.events(session, after, 1000)?;
+        if more.is_empty() {
+            return Ok(events);
+        }
+        events.extend(more);
+    }
+}
+
+/// The whole firehose, read in small steps.
+fn firehose(reader: &Reader, step: usize) -> Result<Vec<(Ulid, Event)>, StoreError> {
+    let mut at = FirehoseCursor::default();
+    let mut events = Vec::new();
+    loop {
+        let more = reader.firehose(at, step)?;
+        let Some((last, _, _)) = more.last() else {
+            return Ok(events);
+        };
+        assert!(more.len() <= step);
+        at = last.to_string().parse().unwrap();
+        events.extend(more.into_iter().map(|(_, session, event)| (session, event)));
+    }
+}
+
+/// How many rows of blocks a session has, and that none is larger than it may be.
+fn block_rows(journal: &Journal, session: Ulid) -> usize {
+    let db = journal.reader().shared.read().db.clone().unwrap();
+    for row in db.iter() {
+        assert!(row.unwrap().1.len() <= parts::PART_MAX);
+    }
+    db.scan_prefix(keys::blocks(session)).count()
+}
+
+fn blobs(dir: &Path) -> usize {
+    std::fs::read_dir(dir.join("0001").join("blobs")).map_or(0, Iterator::count)
+}

@@ -1,0 +1,138 @@
+//! 5.8: what was said, whenever and from wherever it is asked for.
+
+use crate::support::engine;
+use crate::support::events::outcome;
+use crate::support::{TestEnv, numbered};
+
+#[test]
+fn a072_the_history_outlives_the_terminal() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.docker_pod("later").plain().make();
+    let prompt = format!(
+        "[[lines 3]]{}[[err late]][[print end]][[exit 11]]",
+        gate.hold()
+    );
+    let start = env.cldpd(["start", &pod, "--prompt", &prompt]).spawn();
+    start.line("0000003");
+    start.signal(rustix::process::Signal::KILL);
+    start.finish();
+
+    let live = env.cldpd(["sessions", "-q"]).run().ok();
+    let id = live.trim().to_owned();
+    assert!(id.starts_with(&format!("{pod}-")), "{live}");
+    assert_eq!(env.cldpd(["logs", &id]).run().ok(), numbered(3));
+    let follow = env.cldpd(["logs", "-f", &id]).spawn();
+    follow.line("0000003");
+    gate.open();
+    let output = follow.finish().code(11);
+    assert_eq!(output.text(), numbered(3) + "end\n");
+    assert_eq!(output.stderr, "late\n");
+
+    assert_eq!(env.cldpd(["sessions", "-q"]).run().ok(), "", "none is live");
+    let row = env.session(&id);
+    assert_eq!((outcome(&row), &row["code"]), ("failed", &11.into()));
+    let whole = env.cldpd(["logs", &id]).run().code(0);
+    assert_eq!(
+        (whole.text(), whole.stderr.as_str()),
+        (numbered(3) + "end\n", "late\n")
+    );
+    // After the container is gone, and the daemon too.
+    env.cldpd(["rm", &id]).run().ok();
+    assert!(!engine::container_exists(&format!("cldpd-{id}-r0")));
+    env.stop_daemon();
+    assert_eq!(env.cldpd(["logs", &id]).run().ok(), numbered(3) + "end\n");
+    env.cldpd(["logs", "-f", &id]).run().code(11);
+    assert_eq!(env.session(&id)["state"], "removed");
+}
+
+#[test]
+fn a073_parts_of_a_log() {
+    let env = TestEnv::new();
+    // The order between the two streams is exact only where the test makes it so.
+    let (first, second) = (env.gate("first"), env.gate("second"));
+    let pod = env.fake_pod("parts").plain().make();
+    let prompt = format!(
+        "[[err e1]][[err e2]]{}[[lines 100]][[print ready]]{}[[print live]]",
+        first.hold(),
+        second.hold()
+    );
+    let id = env.start(&[&pod, "--prompt", &prompt]);
+    let events = env.cldpd(["logs", "-f", "--format", "jsonl", &id]).spawn();
+    events.line("\"e2\"");
+    first.open();
+    events.line("\"ready\"");
+    let follow = env.cldpd(["logs", "-n", "3", "-f", &id]).spawn();
+    follow.line("ready");
+    second.open();
+    let output = follow.finish().code(0);
+    assert_eq!(output.text(), "line 0000099\nline 0000100\nready\nlive\n");
+    assert_eq!(output.stderr, "");
+    events.finish().code(0);
+
+    let logs = |args: &[&str]| {
+        let mut all = vec!["logs", id.as_str()];
+        all.extend(args);
+        env.cldpd(all).run().code(0)
+    };
+    assert_eq!(
+        logs(&["-n", "2", "--stream", "stdout"]).text(),
+        "ready\nlive\n"
+    );
+    assert_eq!(logs(&["--tail", "0"]).text(), "");
+    assert_eq!(
+        logs(&["-n", "1000"]).text(),
+        numbered(100) + "ready\nlive\n"
+    );
+    let events = logs(&["--format", "jsonl", "--stream", "stderr"]).jsonl();
+    let texts: Vec<&str> = events.iter().filter_map(|e| e["data"].as_str()).collect();
+    assert_eq!(texts, ["e1", "e2"]);
+
+    // Since the moment of a line, that line and what follows.
+    let all = env.events(&id);
+    let ready = all.iter().find(|e| e["data"] == "ready").expect("recorded");
+    let since = ready["time"].as_str().expect("a time");
+    let tail = logs(&["--since", since]).text();
+    assert!(
+        tail.ends_with("ready\nlive\n") && tail.len() < 400,
+        "{tail}"
+    );
+    assert_eq!(
+        logs(&["--since", "1h"]).text(),
+        numbered(100) + "ready\nlive\n"
+    );
+    assert_eq!(logs(&["--until", "2001-01-01T00:00:00Z"]).text(), "");
+    let stamped = logs(&["-t", "-n", "1", "--stream", "stdout"]).text();
+    let (time, text) = stamped.trim_end().split_once(' ').expect("time and text");
+    assert_eq!(text, "live");
+    assert!(
+        chrono::DateTime::parse_from_rfc3339(time).is_ok(),
+        "{stamped}"
+    );
+
+    env.cldpd(["resume", "-d", &id, "--prompt", "[[print second]]"])
+        .run()
+        .ok();
+    assert_eq!(env.wait(&id), 0);
+    assert_eq!(logs(&["--run", "1"]).text(), "second\n");
+    assert_eq!(logs(&["--run", "0", "-n", "1"]).text(), "live\n");
+    let unknown = env.cldpd(["logs", &id, "--run", "7"]).run().code(3);
+    assert!(unknown.stderr.contains("run 7"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains('0') && unknown.stderr.contains('1'),
+        "{}",
+        unknown.stderr
+    );
+
+    // A unique prefix, the ULID and the pod name the same session.
+    let ulid = env.session(&id)["ulid"]
+        .as_str()
+        .expect("a ULID")
+        .to_owned();
+    for name in [&id[..id.len() - 3], &ulid, &pod] {
+        assert_eq!(
+            env.cldpd(["logs", name, "--run", "1"]).run().ok(),
+            "second\n"
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! One test for each acceptance statement, named after it, by the statement's
+//! section. Where the design settles a name or a code otherwise, the design is
+//! what is tested.
+
+mod cli;
+mod containers;
+mod events;
+mod images;
+mod library;
+mod logs;
+mod pods;
+mod recovery;
+mod resume;
+mod security;
+mod signals;
+mod stop;

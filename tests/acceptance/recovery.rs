@@ -1,0 +1,185 @@
+//! 5.5 and 5.15: what is left when the daemon dies at any moment.
+
+use crate::support::engine;
+use crate::support::events::{assert_dense, of_kind, only};
+use crate::support::{TestEnv, ticks};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a046_kill9_loses_nothing() {
+    let env = TestEnv::new();
+    let pod = env.docker_pod("tick").plain().make();
+    let id = env.start(&[&pod, "--prompt", "[[tick 1000 10]][[exit 6]]"]);
+    // Three times, at different lines, and once with a moment without any daemon.
+    for line in ["tick 50", "tick 333", "tick 600"] {
+        env.await_line(&id, line);
+        env.kill_daemon();
+        env.start_daemon();
+        assert_eq!(env.daemon()["adopted"], 1);
+    }
+    assert_eq!(env.wait(&id), 6);
+    assert_eq!(env.said(&id), ticks(1000), "every line once, in order");
+    let events = env.events(&id);
+    assert_dense(&events);
+    assert_eq!(
+        of_kind(&events, "run_started").len(),
+        1,
+        "the prompt was sent once"
+    );
+    assert_eq!(of_kind(&events, "creating").len(), 1);
+    assert_eq!(only(&events, "container_exited")["code"], 6);
+    let ulid = env.session(&id)["ulid"]
+        .as_str()
+        .expect("a ULID")
+        .to_owned();
+    let containers = engine::containers_with_label(&format!("cldpd.session={ulid}"));
+    assert_eq!(containers.len(), 1);
+}
+
+#[test]
+fn a047_what_ended_without_the_daemon_has_its_true_end() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.docker_pod("meanwhile").plain().make();
+    let prompt = format!("[[print before]]{}[[print after]][[exit 9]]", gate.hold());
+    let id = env.start(&[&pod, "--prompt", &prompt]);
+    env.await_line(&id, "before");
+    let container = format!("cldpd-{id}-r0");
+    env.kill_daemon();
+    gate.open();
+    engine::await_exit(&container);
+
+    let restarted = Instant::now();
+    env.start_daemon();
+    assert_eq!(env.wait(&id), 9);
+    assert!(
+        restarted.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        restarted.elapsed()
+    );
+    assert_eq!(env.said(&id), "before\nafter\n");
+    let events = env.events(&id);
+    assert_dense(&events);
+    assert_eq!(only(&events, "container_exited")["code"], 9);
+    assert_eq!(of_kind(&events, "run_started").len(), 1);
+    // It ended before this daemon was there to see it, and says so.
+    let since = env.daemon()["since"].as_str().expect("a time").to_owned();
+    let ended = env.session(&id)["ended"]
+        .as_str()
+        .expect("a time")
+        .to_owned();
+    assert!(ended < since, "ended {ended}, daemon since {since}");
+    let finished = engine::inspect_json(&container)["State"]["FinishedAt"]
+        .as_str()
+        .expect("a time")
+        .to_owned();
+    assert_eq!(
+        ended[..15],
+        finished[..15],
+        "within seconds of the engine's word"
+    );
+}
+
+#[test]
+fn a051_the_end_is_known_to_everybody_who_asks() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.fake_pod("wait").plain().make();
+    let id = env.start(&[
+        &pod,
+        "--prompt",
+        &format!("[[lines 5000]]{}[[exit 33]]", gate.hold()),
+    ]);
+    let waiters: Vec<_> = (0..20).map(|_| env.cldpd(["wait", &id]).spawn()).collect();
+    gate.open();
+    for waiter in waiters {
+        assert_eq!(waiter.finish().code(33).text(), "33\n");
+    }
+    assert_eq!(env.cldpd(["wait", &id]).run().code(33).text(), "33\n");
+    env.kill_daemon();
+    env.start_daemon();
+    assert_eq!(
+        env.cldpd(["wait", &id]).run().code(33).text(),
+        "33\n",
+        "from the journal"
+    );
+    // Several at once: the first that is not 0.
+    let good = env.start(&[&pod, "--prompt", "[[exit 0]]"]);
+    let bad = env.start(&[&pod, "--prompt", "[[exit 12]]"]);
+    let output = env.cldpd(["wait", &good, &bad, &id]).run().code(12);
+    assert_eq!(output.text().lines().count(), 3, "{}", output.text());
+}
+
+#[test]
+fn a126_any_interleaving_leaves_one_start_and_one_end() {
+    let env = TestEnv::new();
+    let pod = env.fake_pod("chaos").plain().make();
+    let mut ids = env.start_many(&[&pod, "--count", "4", "--prompt", "[[tick 300 3]][[exit 2]]"]);
+    let stubborn = env.start(&[&pod, "--prompt", "[[print up]][[sleep 600000]]"]);
+    env.await_line(&ids[0], "tick 20");
+    env.kill_daemon();
+    // A session that is dispatched by the client that starts the next daemon.
+    ids.push(env.start(&[&pod, "--prompt", "[[tick 50 3]][[exit 2]]"]));
+    env.await_line(&ids[1], "tick 120");
+    let stop = env.cldpd(["stop", &stubborn]).spawn();
+    env.kill_daemon();
+    env.start_daemon();
+    stop.finish();
+    env.await_line(&ids[2], "tick 200");
+    env.kill_daemon();
+    env.cldpd([
+        "resume",
+        "-d",
+        &ids[3],
+        "--prompt",
+        "[[print again]][[exit 2]]",
+    ])
+    .run()
+    .ok();
+    env.kill_daemon();
+    env.start_daemon();
+    for id in &ids {
+        assert_eq!(env.wait(id), 2, "{id}");
+    }
+    env.cldpd(["stop", &stubborn]).run().ok();
+
+    let mut expected = vec![ticks(300); 4];
+    expected[3].push_str("again\n");
+    expected.push(ticks(50));
+    for (id, expected) in ids.iter().zip(expected) {
+        assert_eq!(env.said(id), expected, "{id}");
+    }
+    ids.push(stubborn);
+    for id in &ids {
+        let events = env.events(id);
+        assert_dense(&events);
+        assert_eq!(of_kind(&events, "created").len(), 1);
+        let runs = of_kind(&events, "queued").len();
+        for run in 0..runs as u64 {
+            let of_run: Vec<Value> = events.iter().filter(|e| e["run"] == run).cloned().collect();
+            assert_eq!(of_kind(&of_run, "run_started").len(), 1, "{id} run {run}");
+            assert_eq!(
+                of_kind(&of_run, "container_started").len(),
+                1,
+                "{id} run {run}"
+            );
+            let ends = of_kind(&of_run, "container_exited").len() + of_kind(&of_run, "error").len();
+            assert_eq!(ends, 1, "{id} run {run}");
+            assert_eq!(of_kind(&of_run, "run_ended").len(), 1, "{id} run {run}");
+        }
+    }
+    // What a daemon knows is what the journal tells the next one.
+    let live = env.cldpd(["sessions", "-a", "--json"]).run().json();
+    let details: Vec<Value> = ids
+        .iter()
+        .map(|id| env.inspect(id)["record"].clone())
+        .collect();
+    env.stop_daemon();
+    assert_eq!(env.cldpd(["sessions", "-a", "--json"]).run().json(), live);
+    let replayed: Vec<Value> = ids
+        .iter()
+        .map(|id| env.inspect(id)["record"].clone())
+        .collect();
+    assert_eq!(replayed, details);
+}

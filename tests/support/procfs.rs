@@ -1,0 +1,106 @@
+//! Processes of this machine, as `/proc` shows them.
+
+use super::WATCHDOG;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Waits until the process `pid`, which need not be our child, has ended.
+#[track_caller]
+pub fn await_death(pid: i32) {
+    let pid = Pid::from_raw(pid).expect("a process id");
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+    let patience = rustix::time::Timespec::try_from(WATCHDOG).expect("a short time");
+    let ended = poll(&mut watched, Some(&patience)).expect("a pidfd can be polled");
+    assert_eq!(ended, 1, "process {} does not end", pid.as_raw_nonzero());
+}
+
+/// Kills `pid` as `kill -9` does, and waits until it is gone.
+#[track_caller]
+pub fn kill9(pid: i32) {
+    kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL).expect("it runs");
+    await_death(pid);
+}
+
+/// The processes that have to do with `place`: their program lies beneath it,
+/// or it stands in their arguments, environment or working directory.
+pub fn processes_of(place: &Path) -> Vec<(i32, String)> {
+    let needle = place.as_os_str().as_bytes();
+    let mentions = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    let us = std::process::id().cast_signed();
+    pids()
+        .filter(|pid| *pid != us)
+        .filter_map(|pid| {
+            let proc = Path::new("/proc").join(pid.to_string());
+            let file = |name: &str| std::fs::read(proc.join(name)).unwrap_or_default();
+            let link = |name: &str| {
+                std::fs::read_link(proc.join(name)).map(|p| p.into_os_string().into_encoded_bytes())
+            };
+            let cmdline = file("cmdline");
+            let ours = mentions(&cmdline)
+                || mentions(&file("environ"))
+                || link("exe").is_ok_and(|exe| mentions(&exe))
+                || link("cwd").is_ok_and(|cwd| mentions(&cwd));
+            let shown = String::from_utf8_lossy(&cmdline).replace('\0', " ");
+            // A zombie has no command line and waits for its parent only.
+            (ours && !cmdline.is_empty()).then_some((pid, shown))
+        })
+        .collect()
+}
+
+/// The arguments of every process, each as one string.
+pub fn all_arguments() -> Vec<String> {
+    pids()
+        .filter_map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok())
+        .map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " "))
+        .collect()
+}
+
+/// Inodes of the TCP sockets that `pid` listens on.
+pub fn tcp_listeners(pid: i32) -> Vec<String> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        panic!("process {pid} is gone");
+    };
+    let ours: Vec<String> = descriptors
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter_map(|target| {
+            let target = target.to_string_lossy().into_owned();
+            Some(
+                target
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    assert!(!ours.is_empty(), "process {pid} has no socket at all");
+    [
+        "/proc/net/tcp",
+        "/proc/net/tcp6",
+        "/proc/net/udp",
+        "/proc/net/udp6",
+    ]
+    .iter()
+    .filter_map(|table| std::fs::read_to_string(table).ok())
+    .flat_map(|table| {
+        table
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(9).map(str::to_owned))
+            .collect::<Vec<_>>()
+    })
+    .filter(|inode| ours.contains(inode))
+    .collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc")
+        .expect("/proc is there")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}

@@ -8,4 +8,5 @@ mod acceptance;
 mod docker;
 mod errors;
 mod house_rules;
+mod shim;
 mod support;

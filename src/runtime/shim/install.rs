@@ -2,7 +2,7 @@
 
 use super::BINARY;
 use crate::model::RuntimeName;
-use crate::runtime::session_dir::{RunDir, SessionDir};
+use crate::runtime::session_dir::{CONTAINER_BIN, CONTAINER_RUN, RunDir, SessionDir};
 use crate::runtime::{Result, RuntimeError};
 use std::fs;
 use std::io::{self, Write};
@@ -57,6 +57,36 @@ pub fn install(dir: &SessionDir) -> Result<()> {
 pub fn prepare_run(dir: &RunDir) -> Result<()> {
     make_directory(dir.session.path(), 0o755)?;
     make_directory(&dir.path(), 0o777)
+}
+
+/// The command of a container in which the shim is the first process.
+#[must_use]
+pub fn container_command(dir: &RunDir) -> Vec<String> {
+    let mut command = vec![format!("{CONTAINER_BIN}/shim"), "serve".to_owned()];
+    command.extend(identity(dir, CONTAINER_RUN));
+    command
+}
+
+/// The arguments of a shim that is a plain process of this machine. It puts
+/// itself into the background and has exited with 0 when the shim is ready.
+#[must_use]
+pub fn local_arguments(dir: &RunDir) -> Vec<String> {
+    let mut arguments = vec!["serve".to_owned(), "--local".to_owned()];
+    arguments.extend(identity(dir, &dir.path().to_string_lossy()));
+    arguments
+}
+
+fn identity(dir: &RunDir, place: &str) -> [String; 8] {
+    [
+        "--dir".to_owned(),
+        place.to_owned(),
+        "--session".to_owned(),
+        dir.session.session().to_string(),
+        "--run".to_owned(),
+        dir.run.to_string(),
+        "--attempt".to_owned(),
+        dir.attempt.to_string(),
+    ]
 }
 
 /// Makes a directory of that mode, whatever the umask.

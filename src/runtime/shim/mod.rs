@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use client::{Hello, RunBody, Shim, ShimError};
 pub use connect::Peer;
-pub use install::{install, prepare_run};
+pub use install::{container_command, install, local_arguments, prepare_run};
 pub use read::{Control, Record, RecordBody, Spool, SpoolError};
 
 /// The shim's program; empty where this machine cannot run it.

@@ -1,0 +1,6 @@
+//! The shim as a real process.
+
+mod commands;
+mod ends;
+mod output;
+mod support;

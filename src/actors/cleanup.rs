@@ -5,15 +5,12 @@
 //! before anything is deleted, so a removal that fails half way is finished later.
 
 use super::context::Shared;
-use super::driver::Driver;
-use super::session::{Record, Session};
+use super::driver::{Driver, gone};
+use super::session::Record;
 use crate::model::spec::Keep;
-use crate::model::{
-    Error, ErrorCode, EventKind, RunState, RuntimeName, SessionRecord, Timestamp, Ulid,
-};
+use crate::model::{Error, EventKind, RunState, RuntimeName, SessionRecord, Timestamp, Ulid};
 use crate::runtime::Found;
 use crate::runtime::session_dir::RunDir;
-use actix::Addr;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -43,8 +40,7 @@ pub(super) async fn after_runs(driver: &Driver, record: &SessionRecord) {
         return;
     }
     if record.remove || record.keep == Keep::Never {
-        let shared = &driver.link.shared;
-        if let Err(error) = remove(shared, &driver.link.addr, record).await {
+        if let Err(error) = remove(driver, record).await {
             tracing::warn!(session = %record.ulid, %error, "left behind until later");
         }
         return;
@@ -63,32 +59,27 @@ pub(super) async fn after_runs(driver: &Driver, record: &SessionRecord) {
     }
 }
 
-/// Removes all that an ended session has. Returns what is left, if anything is.
-pub(super) async fn remove(
-    shared: &Shared,
-    session: &Addr<Session>,
-    record: &SessionRecord,
-) -> Result<Option<String>, Error> {
-    let run = record.runs.len().saturating_sub(1) as u32;
-    let note = |complete: bool, message: Option<String>| Record {
-        run,
-        kinds: vec![(Timestamp::now(), EventKind::Removed { complete, message })],
-        cursors: Vec::new(),
-    };
-    let gone = |_| Error::new(ErrorCode::Stopping, "the daemon is stopping");
-    session.send(note(false, None)).await.map_err(gone)??;
-    let left = sweep_session(shared, record)
-        .await
-        .err()
-        .map(|error| error.to_string());
-    session
-        .send(note(left.is_none(), left.clone()))
-        .await
-        .map_err(gone)??;
-    Ok(left)
+async fn remove(driver: &Driver, record: &SessionRecord) -> Result<(), Error> {
+    let link = &driver.link;
+    let begins = link.addr.send(removed(record, false, None)).await;
+    begins.map_err(|_| gone())??;
+    let left = sweep_session(&link.shared, record).await.err();
+    let left = left.map(|error| error.to_string());
+    let ends = link.addr.send(removed(record, left.is_none(), left)).await;
+    ends.map_err(|_| gone())?.map(|_| ())
 }
 
-async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Result<(), Error> {
+/// The note of a removal: first that it begins, then how it went.
+pub(super) fn removed(record: &SessionRecord, complete: bool, message: Option<String>) -> Record {
+    Record {
+        run: u32::try_from(record.runs.len().saturating_sub(1)).unwrap_or(0),
+        kinds: vec![(Timestamp::now(), EventKind::Removed { complete, message })],
+        cursors: Vec::new(),
+    }
+}
+
+/// Deletes all that an ended session has, but for its record.
+pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Result<(), Error> {
     let runtime = shared.runtime(record.runtime)?;
     runtime.remove_session(shared.home, record.ulid).await?;
     let dir = shared.session_dir(record.ulid);

@@ -10,7 +10,7 @@ use super::dispatch;
 use super::environment::{self, Values};
 use super::follow::{Firehose, Follow};
 use super::launch;
-use super::session::{AddRun, Kill, Stop};
+use super::session::{AddRun, Kill, Record, Stop};
 use super::supervisor::{Child, Enqueue, LookAtQueue, Outlook, Queue, Supervisor};
 use super::view;
 use crate::model::api::{
@@ -34,8 +34,9 @@ use std::time::Duration;
 
 /// Longest grace of a stop.
 const GRACE_MAX: u32 = 3600;
-/// Times that a resume is tried again when another came in at the same moment.
-const RESUME_TRIES: usize = 16;
+/// Times that something is tried again when an actor left, or another came in,
+/// at the same moment.
+const TRIES: usize = 16;
 
 /// The way to a home's sessions. Cheap to clone; may be used from any thread.
 #[derive(Clone)]
@@ -137,7 +138,7 @@ impl Handle {
         hash: [u8; 32],
     ) -> Result<ResumeResponse> {
         let ulid = self.shared.directory.resolve_for_resume(target)?;
-        for _ in 0..RESUME_TRIES {
+        for _ in 0..TRIES {
             let record = self.load(ulid)?;
             check_resumable(&record, request.how)?;
             let spec = self.spec(ulid)?;
@@ -347,8 +348,28 @@ impl Handle {
         if record.removed == Some(true) {
             return Ok(None);
         }
-        let session = self.ask(Child(ulid)).await??;
-        cleanup::remove(&self.shared, &session, &record).await
+        self.note(ulid, cleanup::removed(&record, false, None))
+            .await?;
+        let left = cleanup::sweep_session(&self.shared, &record).await.err();
+        let left = left.map(|error| error.to_string());
+        self.note(
+            ulid,
+            cleanup::removed(&record, left.is_none(), left.clone()),
+        )
+        .await?;
+        Ok(left)
+    }
+
+    /// Records something of a session that may not be live.
+    async fn note(&self, ulid: Ulid, record: Record) -> Result<()> {
+        for _ in 0..TRIES {
+            let session = self.ask(Child(ulid)).await??;
+            // An actor that has nothing to do leaves; the next one takes the note.
+            if let Ok(noted) = session.send(record.clone()).await {
+                return noted.map(|_| ());
+            }
+        }
+        Err(leaving())
     }
 
     /// Waits until a run is over; all of the session's, unless one is named.

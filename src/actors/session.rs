@@ -9,7 +9,7 @@
 use super::context::Shared;
 use super::driver;
 use super::record::{Recorder, Staged};
-use super::supervisor::{Ended, Exit, Supervisor};
+use super::supervisor::{Dismiss, Ended, Exit, Supervisor};
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::run::Phase;
 use crate::model::{
@@ -73,7 +73,7 @@ fn over() -> Error {
 }
 
 /// Events of a run, from its driver.
-#[derive(Message)]
+#[derive(Message, Clone)]
 #[rtype(result = "Result<u64, Error>")]
 pub(super) struct Record {
     pub(super) run: u32,
@@ -122,6 +122,11 @@ pub(super) struct Kill {
 #[rtype(result = "()")]
 pub(super) struct Idle;
 
+/// Nobody is sent here any more, says the supervisor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Dismissed;
+
 /// A signal on its way to the shim.
 pub(super) struct Signal {
     pub(super) id: Ulid,
@@ -145,6 +150,9 @@ pub(super) struct Session {
     published: watch::Sender<Published>,
     signals: mpsc::UnboundedSender<Signal>,
     for_driver: Option<mpsc::UnboundedReceiver<Signal>>,
+    /// Appends that are not answered yet; the actor stays for them.
+    in_flight: u32,
+    dismissed: bool,
     /// Read in `stopped`; stays `Crashed` when a panic brought us there.
     exit: Exit,
     /// Cancels the driver when this actor is dropped, however that comes about.
@@ -186,6 +194,8 @@ impl Session {
             },
             signals,
             for_driver: Some(for_driver),
+            in_flight: 0,
+            dismissed: false,
             exit: Exit::Crashed,
             _driver: token.clone().drop_guard(),
             token,
@@ -216,30 +226,41 @@ impl Session {
             record: record.clone(),
             requests,
         };
+        self.in_flight += 1;
         let journal = self.core.shared.journal.clone();
         let commit = async move {
             match journal.append(vec![append]).await?.pop() {
                 Some(Ok(committed)) => Ok(committed.last_seq),
-                Some(Err(refused)) => Err(Error::new(ErrorCode::Internal, refused.to_string())),
+                // Another generation is the session's now; whoever asked may ask that one.
+                Some(Err(refused)) => Err(Error::new(ErrorCode::TryLater, refused.to_string())),
                 None => Err(over()),
             }
         };
-        Box::pin(
-            commit
-                .into_actor(self)
-                .map(move |result, actor, ctx| match result {
-                    Ok(last) => {
-                        actor.publish(record, last);
-                        Ok(seq)
-                    }
-                    Err(error) => {
-                        tracing::warn!(session = %actor.core.ulid, %error, "an append failed");
-                        actor.exit = Exit::Failed;
-                        ctx.stop();
-                        Err(error)
-                    }
-                }),
-        )
+        Box::pin(commit.into_actor(self).map(move |result, actor, ctx| {
+            actor.in_flight -= 1;
+            match result {
+                Ok(last) => {
+                    actor.publish(record, last);
+                    actor.leave_if_done(ctx);
+                    Ok(seq)
+                }
+                Err(error) => {
+                    tracing::warn!(session = %actor.core.ulid, %error, "an append failed");
+                    actor.exit = Exit::Failed;
+                    ctx.stop();
+                    Err(error)
+                }
+            }
+        }))
+    }
+
+    fn leave_if_done(&mut self, ctx: &mut Context<Self>) {
+        if !self.dismissed || self.in_flight > 0 {
+            return;
+        }
+        let live = self.recorder.record().is_some_and(SessionRecord::is_live);
+        self.exit = if live { Exit::Again } else { Exit::Finished };
+        ctx.stop();
     }
 
     fn publish(&self, record: Option<SessionRecord>, seq: u64) {
@@ -428,11 +449,25 @@ impl Handler<Kill> for Session {
 impl Handler<Idle> for Session {
     type Result = ();
 
-    fn handle(&mut self, _: Idle, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: Idle, _: &mut Self::Context) {
         if self.recorder.record().is_some_and(SessionRecord::is_live) {
             return;
         }
-        self.exit = Exit::Finished;
-        ctx.stop();
+        // The supervisor forgets us first, so that nobody is sent to an actor that leaves.
+        let generation = self.core.claim.generation;
+        let session = self.core.ulid;
+        self.core.supervisor.do_send(Dismiss {
+            session,
+            generation,
+        });
+    }
+}
+
+impl Handler<Dismissed> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Dismissed, ctx: &mut Self::Context) {
+        self.dismissed = true;
+        self.leave_if_done(ctx);
     }
 }

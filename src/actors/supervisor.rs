@@ -8,7 +8,7 @@
 
 use super::admission::Admission;
 use super::context::Shared;
-use super::session::{Birth, Session};
+use super::session::{Birth, Dismissed, Session};
 use crate::model::{Error, ErrorCode, PodName, Timestamp, Ulid};
 use actix::prelude::*;
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(super) enum Exit {
     /// It had nothing left to do.
     Finished,
+    /// Work came in while it left.
+    Again,
     /// What it wrote did not become durable.
     Failed,
     /// It panicked.
@@ -43,15 +45,18 @@ pub(super) struct Ended {
     pub(super) exit: Exit,
 }
 
+/// A child has nothing left to do.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Dismiss {
+    pub(super) session: Ulid,
+    pub(super) generation: u64,
+}
+
 /// The session's actor, made if there is none.
 #[derive(Message)]
 #[rtype(result = "Result<Addr<Session>, Error>")]
 pub(super) struct Child(pub(super) Ulid);
-
-/// The session's actor, if there is one.
-#[derive(Message)]
-#[rtype(result = "Option<Addr<Session>>")]
-pub(super) struct Living(pub(super) Ulid);
 
 /// Puts a run in the queue.
 #[derive(Message)]
@@ -253,11 +258,24 @@ impl Handler<Child> for Supervisor {
     }
 }
 
-impl Handler<Living> for Supervisor {
-    type Result = Option<Addr<Session>>;
+impl Handler<Dismiss> for Supervisor {
+    type Result = ();
 
-    fn handle(&mut self, Living(session): Living, _: &mut Self::Context) -> Self::Result {
-        self.children.get(&session).map(|child| child.addr.clone())
+    fn handle(
+        &mut self,
+        Dismiss {
+            session,
+            generation,
+        }: Dismiss,
+        _: &mut Self::Context,
+    ) {
+        let current = self
+            .children
+            .get(&session)
+            .is_some_and(|c| c.generation == generation);
+        if current && let Some(child) = self.children.remove(&session) {
+            child.addr.do_send(Dismissed);
+        }
     }
 }
 
@@ -270,23 +288,19 @@ impl Handler<Ended> for Supervisor {
             generation,
             exit,
         } = ended;
-        let current = self
-            .children
-            .get(&session)
-            .is_some_and(|c| c.generation == generation);
-        if !current {
+        let current = self.children.get(&session).map(|child| child.generation);
+        let replaced = current.is_some_and(|current| current != generation)
+            || self.births.contains_key(&session);
+        if replaced {
             return;
         }
-        let Some(child) = self.children.remove(&session) else {
-            return;
-        };
-        let restarts = if child.born.elapsed() > WINDOW {
-            0
-        } else {
-            child.restarts + 1
+        let restarts = match self.children.remove(&session) {
+            Some(child) if child.born.elapsed() <= WINDOW => child.restarts + 1,
+            Some(_) | None => 0,
         };
         match exit {
-            Exit::Finished => self.admission.release(session),
+            Exit::Finished => {}
+            Exit::Again => self.bear(session, 0, ctx),
             Exit::Failed | Exit::Crashed => {
                 tracing::warn!(%session, ?exit, restarts, "a session's actor ended; it is made again");
                 self.bear_later(session, restarts, ctx);

@@ -26,6 +26,7 @@ mod sha256;
 mod source;
 #[allow(dead_code)]
 mod spool;
+mod stat;
 #[allow(unsafe_code)]
 mod sys;
 #[allow(dead_code)]
@@ -101,7 +102,7 @@ fn serve(options: Options) -> u8 {
             Ok(Server::new(parts))
         };
         if local {
-            serve_apart(&dir, boot, begin)
+            serve_apart(&dir, begin)
         } else {
             begin()?.serve()
         }
@@ -114,7 +115,7 @@ fn serve(options: Options) -> u8 {
 }
 
 fn prepare(options: &Options) -> io::Result<(log::Log, UnixListener, [u8; 16])> {
-    let boot = place::boot();
+    let boot = stat::boot();
     let header = SegmentHeader {
         number: 0,
         session: options.session,
@@ -136,11 +137,7 @@ fn prepare(options: &Options) -> io::Result<(log::Log, UnixListener, [u8; 16])> 
 
 /// Goes on in a process of its own session, adopting what its descendants leave;
 /// the one that was called ends when that is ready.
-fn serve_apart(
-    dir: &Path,
-    boot: [u8; 16],
-    begin: impl FnOnce() -> io::Result<Server>,
-) -> io::Result<u8> {
+fn serve_apart(dir: &Path, begin: impl FnOnce() -> io::Result<Server>) -> io::Result<u8> {
     let (mut ready, mut tell) = io::pipe()?;
     if let Fork::Parent(_) = sys::split()? {
         drop(tell);
@@ -153,7 +150,7 @@ fn serve_apart(
     drop(ready);
     sys::new_session()?;
     sys::become_subreaper()?;
-    place::record_self(dir, boot)?;
+    place::record_self(dir)?;
     let mut server = begin()?;
     tell.write_all(&[1])?;
     drop(tell);

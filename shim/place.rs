@@ -9,7 +9,7 @@
 //! exit      locally: its exit code and when
 //! ```
 
-use crate::process;
+use crate::stat;
 use crate::sys;
 use crate::writer::now;
 use std::fs::{self, File, OpenOptions};
@@ -44,17 +44,6 @@ pub fn listen(dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The machine's boot, or zeros where that is not told.
-pub fn boot() -> [u8; 16] {
-    let mut boot = [0; 16];
-    let text = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits = text.iter().filter_map(|b| char::from(*b).to_digit(16));
-    for (at, digit) in digits.take(32).enumerate() {
-        boot[at / 2] = boot[at / 2] << 4 | u8::try_from(digit).unwrap_or(0);
-    }
-    boot
-}
-
 /// Says what is wrong, where the daemon looks.
 pub fn complain(dir: &Path, message: &str) {
     if let Ok(mut file) = make(&dir.join("fail")) {
@@ -63,9 +52,9 @@ pub fn complain(dir: &Path, message: &str) {
 }
 
 /// Records who this shim is, so that it can be told from one with the same pid.
-pub fn record_self(dir: &Path, boot: [u8; 16]) -> io::Result<()> {
+pub fn record_self(dir: &Path) -> io::Result<()> {
     let pid = std::process::id();
-    let boot: String = boot.iter().map(|byte| format!("{byte:02x}")).collect();
+    let boot = stat::boot_text();
     put(dir, "pid", &format!("{pid} {} {boot}\n", start(pid)))
 }
 
@@ -88,7 +77,7 @@ pub fn record_exit(dir: &Path, code: u8) -> io::Result<()> {
 }
 
 fn start(pid: u32) -> u64 {
-    process::read(pid).map_or(0, |process| process.start)
+    stat::read(pid).map_or(0, |process| process.start)
 }
 
 /// Writes a small file, which is there whole or not at all.

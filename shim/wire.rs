@@ -203,6 +203,9 @@ pub enum Command {
     },
 }
 
+/// Names and values.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A program to run.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RunCommand {
@@ -211,7 +214,7 @@ pub struct RunCommand {
     /// Program and arguments.
     pub argv: Vec<Vec<u8>>,
     /// Variables over the shim's own.
-    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub env: Pairs,
     /// Working directory, else the shim's.
     pub cwd: Option<Vec<u8>>,
     /// Standard input.
@@ -223,7 +226,7 @@ pub struct RunCommand {
     /// The shim ends with this run.
     pub primary: bool,
     /// Values that must never be spooled, by name.
-    pub secrets: Vec<(Vec<u8>, Vec<u8>)>,
+    pub secrets: Pairs,
 }
 
 /// Puts `payload` behind its length.
@@ -616,7 +619,7 @@ impl RunCommand {
         for _ in 0..take.count(4)? {
             argv.push(take.bytes()?.to_vec());
         }
-        let mut pairs = || -> Result<Vec<(Vec<u8>, Vec<u8>)>, Bad> {
+        let mut pairs = || -> Result<Pairs, Bad> {
             let mut pairs = Vec::new();
             for _ in 0..take.count(8)? {
                 pairs.push((take.bytes()?.to_vec(), take.bytes()?.to_vec()));

@@ -138,6 +138,10 @@ impl Reading {
             }
             let upto = self.known;
             if let Some(trim) = self.read_batch(driver, Some(upto)).await? {
+                // A shim that has said its last word is on its way out.
+                if self.tracker.is_finished() {
+                    continue;
+                }
                 if let Err(error) = shim.trim(trim).await {
                     tracing::debug!(%error, "a trim was not taken");
                 }

@@ -187,7 +187,11 @@ async fn steering_is_written_in_order_and_told_when_it_was() {
     reader.until_control(done(second)).await;
     shim.input(0, b"", true).await.unwrap();
     let closed = shim.steer(third, 0, b"late".to_vec()).await.unwrap_err();
-    assert!(matches!(closed, ShimError::Refused { .. }), "{closed}");
+    // Refused, unless the run was so quick that the shim is gone.
+    assert!(
+        matches!(closed, ShimError::Refused { .. } | ShimError::Closed),
+        "{closed}"
+    );
     let records = reader.end().await;
     assert_eq!(text(&records, 0), "1 prompt\n2 more\n3145728\n");
 }
@@ -246,7 +250,7 @@ async fn a_terminal_has_a_size_that_can_be_changed() {
     let place = Place::new();
     let shim = place.connect(1).await;
     let mut body = waiting(
-        "trap 'stty size; exit 3' WINCH; stty size; test -t 0 && test -t 2 && echo tty >&2; while :; do sleep 0.05; done",
+        "trap 'stty size; exit 3' WINCH; stty size; test -t 0 && test -t 2 && echo tty >&2; while :; do sleep 1000 & wait; done",
     );
     body.tty = Some((24, 81));
     shim.run(&body).await.unwrap();

@@ -2,5 +2,6 @@
 
 mod commands;
 mod ends;
+mod local;
 mod output;
 mod support;

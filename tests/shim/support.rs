@@ -43,7 +43,7 @@ pub fn program(argv: &[&str]) -> RunBody {
 /// An attempt's directory, with a shim in it. What still runs at the end of the test is killed.
 pub struct Place {
     pub dir: RunDir,
-    home: tempfile::TempDir,
+    _home: tempfile::TempDir,
 }
 
 impl Place {
@@ -53,7 +53,7 @@ impl Place {
         let dir = SessionDir::new(home.path(), id()).run(0, 1);
         shim::install(&dir.session).unwrap();
         shim::prepare_run(&dir).unwrap();
-        Self { dir, home }
+        Self { dir, _home: home }
     }
 
     /// A directory with a shim that was called with these options, too.
@@ -66,10 +66,6 @@ impl Place {
 
     pub fn new() -> Self {
         Self::with(&[])
-    }
-
-    pub fn home(&self) -> &std::path::Path {
-        self.home.path()
     }
 
     /// Starts a shim and waits until it is ready.

@@ -7,14 +7,12 @@ use super::files;
 use super::wire::{self, Answer, Request};
 use crate::model::Ulid;
 use crate::runtime::session_dir::RunDir;
-use rustix::fs::inotify;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout_at};
 
 /// A shim that listens but does not answer within this is taken for stuck (or paused).
@@ -72,7 +70,7 @@ async fn reach(
     let mut watch = if patience.is_zero() {
         None
     } else {
-        Some(Watch::new(path).map_err(broken)?)
+        Some(files::Watch::new(path).map_err(broken)?)
     };
     loop {
         match attempt(&directory).await {
@@ -217,24 +215,4 @@ pub(super) fn next_answer(buffer: &mut Vec<u8>) -> Result<Option<Answer>, Bad> {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Tells when something appears in a directory.
-struct Watch(pipe::Receiver);
-
-impl Watch {
-    fn new(path: &Path) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let what = inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&fd, path, what)?;
-        files::readable(fd).map(Self)
-    }
-
-    async fn changed(&mut self) -> io::Result<()> {
-        let mut events = [0; 4096];
-        self.0.read(&mut events).await.map(|_| ())
-    }
 }

@@ -1,11 +1,12 @@
 //! Opening what lies in a run's directory: beneath it, without following links,
 //! never blocking.
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, inotify, openat};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 /// The directory, as a place to open things beneath.
@@ -53,4 +54,25 @@ pub(crate) fn small_text(directory: &OwnedFd, name: &str, max: u64) -> io::Resul
 /// unchecked ones take any descriptor that can be waited for.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd_unchecked(fd)
+}
+
+/// Tells when something appears in a directory, or goes.
+pub(crate) struct Watch(pipe::Receiver);
+
+impl Watch {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+        let what = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::DELETE_SELF
+            | inotify::WatchFlags::ONLYDIR;
+        inotify::add_watch(&fd, path, what)?;
+        readable(fd).map(Self)
+    }
+
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
+        let mut events = [0; 4096];
+        self.0.read(&mut events).await.map(|_| ())
+    }
 }

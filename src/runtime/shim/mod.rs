@@ -12,9 +12,13 @@ mod connect;
 pub mod crc;
 pub(crate) mod files;
 mod install;
+#[path = "../../../shim/purge.rs"]
+pub(crate) mod purge;
 mod read;
 #[path = "../../../shim/spool.rs"]
 pub mod spool;
+#[path = "../../../shim/stat.rs"]
+pub(crate) mod stat;
 #[path = "../../../shim/wire.rs"]
 pub mod wire;
 

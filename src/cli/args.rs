@@ -23,7 +23,6 @@ Examples:
     name = "cldpd",
     bin_name = "cldpd",
     version,
-    arg_required_else_help = true,
     disable_help_subcommand = true,
     subcommand_required = true,
     propagate_version = false,
@@ -65,7 +64,6 @@ pub struct Global {
         value_name = "WHEN",
         global = true,
         default_value = "auto",
-        hide_possible_values = false,
         help_heading = "Global options"
     )]
     pub color: ColorChoice,

@@ -3,9 +3,12 @@
 //! Every failure is a [`model::Error`](crate::model::Error) before it is
 //! printed; clap's are made into one, so that all look alike.
 
+use super::args::Cli;
 use super::text::sanitize;
 use crate::model::{Error, ErrorCode, exit};
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::ffi::OsString;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -48,25 +51,26 @@ pub fn usage(message: impl Into<String>) -> Error {
 pub enum Parsed {
     /// Help or the version, that was asked for.
     Wanted(clap::builder::StyledStr),
-    /// How the command is used, since nothing was asked for.
+    /// How the command is used, since nothing was asked of it.
     Nothing(clap::builder::StyledStr),
     /// Wrong usage.
     Wrong(Error),
 }
 
-/// Makes our error of clap's.
+/// Makes our error of clap's, for a command line that began with `args`.
 #[must_use]
-pub fn from_clap(error: &clap::Error) -> Parsed {
+pub fn from_clap(error: &clap::Error, args: &[OsString]) -> Parsed {
+    let mut called = called(args);
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             return Parsed::Wanted(error.render());
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return Parsed::Nothing(error.render());
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            return Parsed::Nothing(called.render_help());
         }
         _ => {}
     }
-    let command = command_of(error);
+    let command = called.get_bin_name().unwrap_or("cldpd").to_owned();
     let help = format!("see `{command} --help`");
     let text = |kind| context(error, kind);
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();
@@ -80,17 +84,15 @@ pub fn from_clap(error: &clap::Error) -> Parsed {
         }
         ErrorKind::UnknownArgument => format!("unexpected argument '{argument}'"),
         ErrorKind::MissingRequiredArgument => format!("missing {argument}"),
-        ErrorKind::MissingSubcommand => format!("missing the command after `{command}`"),
         ErrorKind::InvalidValue => match text(ContextKind::InvalidValue) {
             Some(value) if !value.is_empty() => format!("invalid value '{value}' for {argument}"),
             _ => format!("missing the value of {argument}"),
         },
         ErrorKind::ValueValidation => {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            format!(
-                "{argument}: {}",
-                cause.unwrap_or_else(|| "invalid value".to_owned())
-            )
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+            let cause = cause.unwrap_or_default();
+            format!("invalid value '{value}' for {argument}{cause}")
         }
         ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
             Some(prior) if prior != argument => format!("{argument} cannot be used with {prior}"),
@@ -125,20 +127,16 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
     }
 }
 
-/// The command that was called, from its usage line.
-fn command_of(error: &clap::Error) -> String {
-    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
-        return "cldpd".to_owned();
-    };
-    let usage = usage.to_string();
-    let words = usage.trim_start_matches("Usage:").split_whitespace();
-    let words: Vec<&str> = words
-        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
-        .collect();
-    if words.is_empty() {
-        return "cldpd".to_owned();
+/// The command that `args` call, as far as its name goes.
+fn called(args: &[OsString]) -> clap::Command {
+    let mut root = Cli::command();
+    // Makes every command know its full name and the global flags.
+    root.build();
+    let mut command = &root;
+    for word in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
+        command = command.find_subcommand(word).unwrap_or(command);
     }
-    words.join(" ")
+    command.clone()
 }
 
 /// The exit codes, as `cldpd help exit-codes` prints them.
@@ -198,6 +196,7 @@ pub fn exit_codes() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
 
     #[test]
     fn an_error_is_what_then_about_what_then_what_to_do() {
@@ -210,6 +209,90 @@ mod tests {
             render(&error),
             "error: the image \"x\" could not be built\nlast line\nhint: see `cldpd logs x-1`\n"
         );
+    }
+
+    fn refused(line: &str) -> (String, String) {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let error = Cli::try_parse_from(&args).err();
+        match error.map(|error| from_clap(&error, &args)) {
+            Some(Parsed::Wrong(error)) => (error.message, error.hint.unwrap_or_default()),
+            other => (format!("{other:?}"), String::new()),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_named() {
+        let cases = [
+            (
+                "strat p",
+                "unknown command 'strat'",
+                "did you mean 'start'? see `cldpd --help`",
+            ),
+            ("xyzzy", "unknown command 'xyzzy'", "see `cldpd --help`"),
+            (
+                "start p --promt x",
+                "unknown option '--promt'",
+                "did you mean '--prompt'? see `cldpd start --help`",
+            ),
+            (
+                "attach a b",
+                "unexpected argument 'b'",
+                "see `cldpd attach --help`",
+            ),
+            (
+                "resume --prompt x",
+                "missing <SESSION|POD>",
+                "see `cldpd resume --help`",
+            ),
+            ("logs -f", "missing <SESSION>...", "see `cldpd logs --help`"),
+            (
+                "logs x --run",
+                "missing the value of --run <N>",
+                "see `cldpd logs --help`",
+            ),
+            (
+                "sessions --format xml",
+                "invalid value 'xml' for --format <FORMAT>",
+                "one of table, json, jsonl",
+            ),
+            (
+                "start p --prompt a --issue b",
+                "--prompt <TEXT> cannot be used with --issue <URL>",
+                "see `cldpd start --help`",
+            ),
+            (
+                "pod shw x",
+                "unknown command 'shw'",
+                "did you mean 'show'? see `cldpd pod --help`",
+            ),
+            (
+                "start p --count 0",
+                "invalid value '0' for --count <N>: 0 is not in 1..=4294967295",
+                "see `cldpd start --help`",
+            ),
+            (
+                "--home a --home b pods",
+                "--home <DIR> cannot be given more than once",
+                "see `cldpd pods --help`",
+            ),
+        ];
+        for (line, message, hint) in cases {
+            let expected = (message.to_owned(), hint.to_owned());
+            assert_eq!(refused(&format!("cldpd {line}")), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_asked_is_answered_with_the_usage() {
+        for (line, usage) in [("cldpd", "Usage: cldpd"), ("cldpd pod", "Usage: cldpd pod")] {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let error = Cli::try_parse_from(&args).err();
+            let text = match error.map(|error| from_clap(&error, &args)) {
+                Some(Parsed::Nothing(text)) => text.to_string(),
+                other => format!("{other:?}"),
+            };
+            assert!(text.contains(usage), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -46,6 +46,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// A context at `home`, and what is written to standard output and error.
+    #[cfg(test)]
+    fn captured(home: &Home) -> (Self, ui::capture::Captured, ui::capture::Captured) {
+        let (ui, out, err) = ui::capture::ui(false);
+        let global = Global {
+            home: Some(home.root().to_owned()),
+            docker_host: None,
+            color: ColorChoice::Never,
+        };
+        (Self { ui, global }, out, err)
+    }
+
     /// The home that is meant.
     fn home(&self) -> Result<Home> {
         Home::find(self.global.home.as_deref(), std::env::var_os("HOME"))
@@ -96,14 +108,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Err(error) => {
             let mut ui = Ui::new(ColorChoice::Auto);
-            let done = refuse(&mut ui, &error);
+            let done = refuse(&mut ui, &error, &args);
             conclude(&mut ui, done)
         }
     }
 }
 
-fn refuse(ui: &mut Ui, error: &clap::Error) -> Done {
-    match from_clap(error) {
+fn refuse(ui: &mut Ui, error: &clap::Error, args: &[OsString]) -> Done {
+    match from_clap(error, args) {
         Parsed::Wanted(text) => ui.help(Stream::Stdout, &text).map(|()| exit::OK),
         Parsed::Nothing(text) => ui.help(Stream::Stderr, &text).map(|()| exit::USAGE),
         Parsed::Wrong(error) => Err(error.into()),

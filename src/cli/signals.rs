@@ -17,6 +17,9 @@ pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Signals that a test sends.
+    #[cfg(test)]
+    pub(super) scripted: std::collections::VecDeque<Sent>,
 }
 
 impl Signals {
@@ -29,11 +32,17 @@ impl Signals {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
             hangup: take(SignalKind::hangup())?,
+            #[cfg(test)]
+            scripted: std::collections::VecDeque::new(),
         })
     }
 
     /// The next one. Nothing is lost when this is dropped before it resolves.
     pub async fn next(&mut self) -> Sent {
+        #[cfg(test)]
+        if let Some(sent) = self.scripted.pop_front() {
+            return sent;
+        }
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Sent::Leave,

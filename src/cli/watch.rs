@@ -229,6 +229,111 @@ impl Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::Manner;
+    use crate::client::testing::{Answer, Server, event};
+    use crate::model::ErrorCode;
+
+    const STREAM_END: &str = "{\"end\":true}\n";
+
+    fn daemon(code: u8, error: Option<Error>) -> Result<Server> {
+        Server::answering(move |request| {
+            if request.contains("/events") {
+                return Answer::stream(&[&event(1), STREAM_END]);
+            }
+            if request.ends_with("/stop") {
+                return Answer::json(
+                    &serde_json::json!({ "id": "mypod-00000001", "was_live": true }),
+                );
+            }
+            Answer::json(&serde_json::json!({
+                "id": "mypod-00000001", "run": 0, "outcome": "stopped",
+                "code": code, "exit_code": code, "error": error,
+            }))
+        })
+    }
+
+    /// Watches one run while these signals come; its code, and what was written.
+    async fn watched(
+        server: &Server,
+        sent: &[Sent],
+        on_interrupt: OnInterrupt,
+    ) -> Result<(u8, String, String), Failure> {
+        let (mut context, out, err) = Context::captured(server.home());
+        let client = context.client().await?;
+        let mut signals = Signals::take()?;
+        signals.scripted = sent.iter().copied().collect();
+        let target = Target {
+            session: Ulid(1),
+            id: "mypod-00000001".to_owned(),
+            run: Some(0),
+            query: EventsQuery::default(),
+        };
+        let mut printer = Printer::new(Manner::default());
+        let code = watch(
+            &mut context,
+            &client,
+            &[target],
+            &mut printer,
+            &mut signals,
+            on_interrupt,
+            false,
+        )
+        .await?;
+        Ok((code, out.text(), err.text()))
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn ctrl_c_stops_and_again_kills_and_all_is_printed() -> Result<(), Failure> {
+        let server = daemon(137, None)?;
+        let sent = [Sent::Interrupt, Sent::Interrupt];
+        let (code, out, err) = watched(&server, &sent, OnInterrupt::Stop).await?;
+        assert_eq!((code, out.as_str()), (137, "line 1\n"));
+        assert!(err.contains("stopping") && err.contains("killing"), "{err}");
+        let bodies = server.bodies("/stop");
+        assert_eq!(bodies.len(), 2);
+        for (grace, body) in [10, 0].into_iter().zip(bodies) {
+            let request: StopRequest = serde_json::from_str(&body)
+                .map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))?;
+            assert_eq!(
+                (request.grace, request.run),
+                (grace, Some(0)),
+                "only this run"
+            );
+        }
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn those_who_leave_stop_nothing() -> Result<(), Failure> {
+        for (sent, on_interrupt) in [
+            (Sent::Interrupt, OnInterrupt::Leave),
+            (Sent::Leave, OnInterrupt::Leave),
+            (Sent::Leave, OnInterrupt::Stop),
+        ] {
+            let server = daemon(0, None)?;
+            let (code, _, err) = watched(&server, &[sent], on_interrupt).await?;
+            assert_eq!(code, exit::INTERRUPTED);
+            assert!(err.contains("cldpd attach mypod-00000001"), "{err}");
+            assert!(server.bodies("/stop").is_empty());
+        }
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_went_wrong_is_told_at_the_end() -> Result<(), Failure> {
+        let error = Error::new(
+            ErrorCode::RuntimeUnavailable,
+            "docker is not available: no socket",
+        );
+        let server = daemon(69, Some(error.hint("start it")))?;
+        let (code, _, err) = watched(&server, &[], OnInterrupt::Stop).await?;
+        assert_eq!(code, 69);
+        assert_eq!(
+            err,
+            "error: docker is not available: no socket\nhint: start it\n"
+        );
+        Ok(())
+    }
 
     #[test]
     fn the_first_failure_counts() {

@@ -38,12 +38,12 @@ impl Home {
     }
 
     /// The home that is named by `named` (a flag or [`HOME_VARIABLE`]), else
-    /// `.cldpd` in the user's home directory.
+    /// `.cldpd` in the user's home directory. What is empty is not set.
     ///
     /// # Errors
     /// `usage` when neither is known.
     pub fn find(named: Option<&Path>, user_home: Option<OsString>) -> Result<Self> {
-        if let Some(root) = named {
+        if let Some(root) = named.filter(|root| !root.as_os_str().is_empty()) {
             return Self::new(root);
         }
         match user_home.filter(|home| !home.is_empty()) {

@@ -21,7 +21,7 @@ mod lines;
 mod socket;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod verbs;
 
 pub use connection::Client;

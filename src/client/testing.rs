@@ -71,26 +71,37 @@ pub(crate) fn runtime_error(e: std::io::Error) -> Error {
     Error::new(ErrorCode::Internal, e.to_string())
 }
 
+/// A request that came: its first line without the protocol, and its body.
+type Seen = Vec<(String, String)>;
+
 /// A running one; it ends with its runtime.
 pub(crate) struct Server {
     home: Home,
-    seen: Arc<Mutex<Vec<(String, String)>>>,
+    seen: Arc<Mutex<Seen>>,
     _dir: TempDir,
 }
 
 impl Server {
+    /// Gives these answers, in order, and then none.
     pub(crate) fn start(answers: impl IntoIterator<Item = Answer>) -> Result<Self> {
+        let mut answers: VecDeque<Answer> = answers.into_iter().collect();
+        Self::answering(move |_| answers.pop_front().unwrap_or(Answer::Break))
+    }
+
+    /// Answers each request as `answer` says.
+    pub(crate) fn answering(
+        mut answer: impl FnMut(&str) -> Answer + Send + 'static,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir().map_err(runtime_error)?;
         let home = Home::new(dir.path())?;
         std::fs::create_dir_all(home.run()).map_err(runtime_error)?;
         let listener = UnixListener::bind(home.socket()).map_err(runtime_error)?;
-        let mut answers: VecDeque<Answer> = answers.into_iter().collect();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A connection that is only looked at gets no answer.
-                let _ = serve(stream, &mut answers, &log).await;
+                let _ = serve(stream, &mut answer, &log).await;
             }
         });
         Ok(Self {
@@ -98,6 +109,11 @@ impl Server {
             seen,
             _dir: dir,
         })
+    }
+
+    /// Its home.
+    pub(crate) const fn home(&self) -> &Home {
+        &self.home
     }
 
     /// A client that starts no daemon.
@@ -116,17 +132,18 @@ impl Server {
         seen.iter().map(|(line, _)| line.clone()).collect()
     }
 
-    /// The bodies of the requests that came.
-    pub(crate) fn bodies(&self) -> Vec<String> {
+    /// The bodies of the requests whose first line ends with `end`.
+    pub(crate) fn bodies(&self, end: &str) -> Vec<String> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().map(|(_, body)| body.clone()).collect()
+        let wanted = seen.iter().filter(|(line, _)| line.ends_with(end));
+        wanted.map(|(_, body)| body.clone()).collect()
     }
 }
 
 async fn serve(
     stream: UnixStream,
-    answers: &mut VecDeque<Answer>,
-    log: &Mutex<Vec<(String, String)>>,
+    answer: &mut impl FnMut(&str) -> Answer,
+    log: &Mutex<Seen>,
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
@@ -149,12 +166,12 @@ async fn serve(
     let request = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
     log.lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .push((request, String::from_utf8_lossy(&body).into_owned()));
-    let Some(Answer::Body {
+        .push((request.clone(), String::from_utf8_lossy(&body).into_owned()));
+    let Answer::Body {
         status,
         version,
         body,
-    }) = answers.pop_front()
+    } = answer(&request)
     else {
         return Ok(());
     };

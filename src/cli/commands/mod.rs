@@ -17,6 +17,8 @@ mod rm;
 mod sessions;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod version;
 mod wait;
 
@@ -54,10 +56,10 @@ pub enum Command {
     /// List pods
     Pods(pods::Args),
     /// Make, show and check pods
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     Pod(pod::Command),
     /// Start, stop and look at the daemon
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(subcommand)]
     Daemon(daemon::Command),
     /// Look whether everything is as it should be
     Doctor(doctor::Args),

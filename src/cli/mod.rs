@@ -31,7 +31,7 @@ mod watch;
 use crate::client::{Client, HOME_VARIABLE, Home, Launcher};
 use crate::model::{Error, ErrorCode, Result, Stream, exit};
 use args::{Cli, ColorChoice, Global};
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 use error::{Done, Failure, Parsed, from_clap};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -107,11 +107,23 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             conclude(&mut context.ui, done)
         }
         Err(error) => {
-            let mut ui = Ui::new(ColorChoice::Auto);
+            let mut ui = Ui::new(color_of(&args));
             let done = refuse(&mut ui, &error, &args);
             conclude(&mut ui, done)
         }
     }
+}
+
+/// What `--color` says on a command line that could not be understood.
+fn color_of(args: &[OsString]) -> ColorChoice {
+    let after = args.iter().skip_while(|arg| *arg != "--color").nth(1);
+    let mut joined = args
+        .iter()
+        .filter_map(|arg| arg.to_str()?.strip_prefix("--color="));
+    let value = after.and_then(|value| value.to_str()).or(joined.next());
+    value
+        .and_then(|value| ColorChoice::from_str(value, false).ok())
+        .unwrap_or_default()
 }
 
 fn refuse(ui: &mut Ui, error: &clap::Error, args: &[OsString]) -> Done {

@@ -52,6 +52,36 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// What `work` comes to; nothing when a signal comes first.
+    pub async fn unless_sent<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            _ = self.next() => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// What `work`, which ought not to be left alone, comes to, and whether
+    /// Ctrl+C came meanwhile; nothing when we are to go, or at a second Ctrl+C.
+    pub async fn holding<T>(&mut self, work: impl Future<Output = T>) -> Option<(T, bool)> {
+        tokio::pin!(work);
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some((done, interrupted)),
+                sent = self.next() => {
+                    if interrupted || sent == Sent::Leave {
+                        return None;
+                    }
+                    interrupted = true;
+                }
+            }
+        }
+    }
+}
+
 /// Resolves with Ctrl+C.
 ///
 /// # Errors

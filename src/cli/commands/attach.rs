@@ -6,8 +6,10 @@ use crate::cli::error::Done;
 use crate::cli::output::{Beside, Manner, Printer};
 use crate::cli::signals::Signals;
 use crate::cli::watch::{OnInterrupt, Target, watch};
-use crate::model::api::EventsQuery;
+use crate::client::Client;
+use crate::model::api::{EventsQuery, Inspection};
 use crate::model::ids::check_session_ref;
+use crate::model::{Result, exit};
 
 /// Flags of `attach`.
 #[derive(Debug, clap::Args)]
@@ -36,8 +38,11 @@ pub struct Args {
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let session = check_session_ref(&args.session)?;
     let mut signals = Signals::take()?;
-    let client = context.client().await?;
-    let inspection = client.session(session).await?;
+    let found = signals.unless_sent(find(context, session)).await;
+    let Some(found) = found else {
+        return Ok(exit::INTERRUPTED);
+    };
+    let (client, inspection) = found?;
     let mut printer = Printer::new(Manner {
         raw: args.raw,
         pretty: None,
@@ -72,4 +77,10 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         false,
     )
     .await
+}
+
+async fn find(context: &Context, session: &str) -> Result<(Client, Inspection)> {
+    let client = context.client().await?;
+    let inspection = client.session(session).await?;
+    Ok((client, inspection))
 }

@@ -1,5 +1,6 @@
 //! `cldpd resume`.
 
+use super::start::UNANSWERED;
 use crate::cli::Context;
 use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer};
@@ -10,6 +11,7 @@ use crate::client::Client;
 use crate::model::api::{EventsQuery, ResumeHow, ResumeRequest};
 use crate::model::ids::check_session_ref;
 use crate::model::{ErrorCode, Result, Ulid, exit};
+use std::collections::BTreeMap;
 
 /// Flags of `resume`.
 #[derive(Debug, clap::Args)]
@@ -75,13 +77,11 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
             .ui
             .note(&format!("--env {name}: it is not set here and is left out"));
     }
-    let mut signals = if args.detach {
-        None
-    } else {
-        Some(Signals::take()?)
+    let mut signals = Signals::take()?;
+    let Some(prepared) = signals.unless_sent(prepare(context, session)).await else {
+        return Ok(exit::INTERRUPTED);
     };
-    let client = context.client().await?;
-    let mut values = inherited(&client, session).await?.values;
+    let (client, mut values) = prepared?;
     values.extend(env.values);
     let request = ResumeRequest {
         request: Ulid::generate(),
@@ -94,14 +94,19 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         },
         env: values,
     };
-    let resumed = client.resume(session, &request).await?;
+    let answer = signals.holding(client.resume(session, &request)).await;
+    let Some((resumed, interrupted)) = answer else {
+        context.ui.note(UNANSWERED);
+        return Ok(exit::INTERRUPTED);
+    };
+    let resumed = resumed?;
     for note in &resumed.notes {
         context.ui.note(note);
     }
-    let Some(signals) = &mut signals else {
+    if args.detach {
         context.ui.line(resumed.id.as_str())?;
         return Ok(exit::OK);
-    };
+    }
     context
         .ui
         .progress(&format!("session {}, run {}", resumed.id, resumed.run));
@@ -135,15 +140,16 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         &client,
         &[target],
         &mut printer,
-        signals,
+        &mut signals,
         on_interrupt,
-        false,
+        interrupted,
     )
     .await
 }
 
-/// The values here of what the session's pod inherits.
-async fn inherited(client: &Client, session: &str) -> Result<Variables> {
+/// Connects, and looks up the values here of what the session's pod inherits.
+async fn prepare(context: &Context, session: &str) -> Result<(Client, BTreeMap<String, String>)> {
+    let client = context.client().await?;
     let names = match client.session(session).await {
         Ok(inspection) => inspection.spec.pod.inherit_env,
         // A pod with several sessions: which is meant is found by the resume.
@@ -154,5 +160,5 @@ async fn inherited(client: &Client, session: &str) -> Result<Variables> {
             .unwrap_or_default(),
         Err(error) => return Err(error),
     };
-    Variables::of_names(names, &own)
+    Ok((client, Variables::of_names(names, &own)?.values))
 }

@@ -3,7 +3,7 @@
 use crate::cli::Context;
 use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer};
-use crate::cli::signals::{Sent, Signals};
+use crate::cli::signals::Signals;
 use crate::cli::task::{EnvArgs, TaskArgs, Variables, labels, own};
 use crate::cli::watch::{OnInterrupt, Target, watch};
 use crate::client::Client;
@@ -11,6 +11,10 @@ use crate::model::api::{EventsQuery, StartRequest, StartResponse};
 use crate::model::ids::check_session_name;
 use crate::model::{AgentKind, PodName, Result, RuntimeName, Ulid, exit};
 use std::collections::BTreeSet;
+
+/// Said when we are gone before the daemon's answer is there.
+pub(super) const UNANSWERED: &str =
+    "left before the daemon answered: `cldpd sessions` tells whether it began";
 
 /// Flags of `start`.
 #[derive(Debug, clap::Args)]
@@ -230,30 +234,15 @@ async fn dispatch(
         let started = client.start(request).await?;
         return Ok(Some((client, started, false)));
     };
-    let client = tokio::select! {
-        biased;
-        _ = signals.next() => return Ok(None),
-        client = prepare(context, request) => client?,
+    let Some(client) = signals.unless_sent(prepare(context, request)).await else {
+        return Ok(None);
     };
-    let mut interrupted = false;
-    let started = {
-        let answer = client.start(request);
-        tokio::pin!(answer);
-        loop {
-            tokio::select! {
-                biased;
-                started = &mut answer => break started?,
-                sent = signals.next() => {
-                    if interrupted || sent == Sent::Leave {
-                        context.ui.note("left before the daemon answered: `cldpd sessions` tells whether it began");
-                        return Ok(None);
-                    }
-                    interrupted = true;
-                }
-            }
-        }
+    let client = client?;
+    let Some((started, interrupted)) = signals.holding(client.start(request)).await else {
+        context.ui.note(UNANSWERED);
+        return Ok(None);
     };
-    Ok(Some((client, started, interrupted)))
+    Ok(Some((client, started?, interrupted)))
 }
 
 /// Connects, and looks up what the pods want of this environment.

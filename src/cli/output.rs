@@ -11,7 +11,8 @@ use super::time;
 use super::ui::Ui;
 use crate::agent::agent;
 use crate::model::{
-    AgentKind, Event, EventKind, Outcome, Output, SessionEvent, Stream, Timestamp, Ulid,
+    AgentKind, Event, EventKind, Outcome, Output, RuntimeName, SessionEvent, Stream, Timestamp,
+    Ulid,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -325,6 +326,13 @@ impl Printer {
                 Some(ended(event, outcome, self.codes.get(&run).copied()))
             }
             (Beside::Everything, EventKind::ContainerExited { .. }) => None,
+            // The session was named already; what it lacks is worth a line.
+            (Beside::Everything, EventKind::Created { spec }) => {
+                let local = spec.runtime == RuntimeName::Local;
+                local.then(|| {
+                    "note: runs as a plain process of this machine: nothing isolates it".to_owned()
+                })
+            }
             (Beside::Everything, _) => describe(&event.event),
             (Beside::Trouble, EventKind::Note { code, .. }) if code == "adopted" => None,
             (
@@ -395,7 +403,10 @@ pub fn describe(event: &Event) -> Option<String> {
             ..
         } => {
             let grace = deadline.since(event.time).as_secs();
-            format!("stopping for {by}: {signal}, and SIGKILL in {grace} s")
+            if grace == 0 {
+                return Some(format!("killing, asked by {by}"));
+            }
+            format!("stopping, asked by {by}: {signal} now, SIGKILL in {grace} s")
         }
         EventKind::Signalled { signal, .. } => format!("{signal} sent"),
         EventKind::ContainerExited {

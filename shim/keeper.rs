@@ -8,7 +8,7 @@
 use crate::bytes::{Bad, Put, Take};
 use crate::exec::{self, Launch};
 use crate::process;
-use crate::sys::{self, Ended, Fork, PollFd, Reaped, signals};
+use crate::sys::{self, Ended, Fork, PollFd, Reaped};
 use crate::wire;
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,7 +1,7 @@
 //! The attempt's directory: what makes it this shim's, and what it leaves there.
 //!
 //! ```text
-//! born      made by the one shim that this directory will ever have
+//! born      made by the one shim that this directory will ever have, with its process
 //! ctl.sock  the control socket, under its name only once it listens
 //! fail      what the shim itself has to complain about
 //! pid       locally: its process, when that began, and in which boot
@@ -21,9 +21,10 @@ use std::path::Path;
 const SOCKET: &str = "ctl.sock";
 const SOCKET_ASIDE: &str = "ctl.sock.new";
 
-/// Takes possession of the directory.
+/// Takes possession of the directory, and says who it was: until `pid` is
+/// there, that is who is alive.
 pub fn be_born(dir: &Path) -> io::Result<()> {
-    make(&dir.join("born")).map(|_| ())
+    make(&dir.join("born"))?.write_all(identity().as_bytes())
 }
 
 /// Listens in the directory.
@@ -53,9 +54,13 @@ pub fn complain(dir: &Path, message: &str) {
 
 /// Records who this shim is, so that it can be told from one with the same pid.
 pub fn record_self(dir: &Path) -> io::Result<()> {
+    put(dir, "pid", &identity())
+}
+
+/// This process, told from any that gets its pid later.
+fn identity() -> String {
     let pid = std::process::id();
-    let boot = stat::boot_text();
-    put(dir, "pid", &format!("{pid} {} {boot}\n", start(pid)))
+    format!("{pid} {} {}\n", start(pid), stat::boot_text())
 }
 
 /// Records who to kill when nobody is left to do it.

@@ -21,7 +21,7 @@ const fn constants() -> [u32; 64] {
         let mut divisor = 2;
         let mut prime = true;
         while divisor * divisor <= candidate {
-            if candidate % divisor == 0 {
+            if candidate.is_multiple_of(divisor) {
                 prime = false;
             }
             divisor += 1;

@@ -119,6 +119,9 @@ pub(super) struct Queue {
 #[rtype(result = "()")]
 pub(super) struct Leave;
 
+/// Somebody who waits for a child to be made.
+type Asker = oneshot::Sender<Result<Addr<Session>, Error>>;
+
 struct ChildRecord {
     addr: Addr<Session>,
     generation: u64,
@@ -132,7 +135,7 @@ pub(super) struct Supervisor {
     admission: Admission,
     children: HashMap<Ulid, ChildRecord>,
     /// Asked for while the first asker's is being made.
-    births: HashMap<Ulid, Vec<oneshot::Sender<Result<Addr<Session>, Error>>>>,
+    births: HashMap<Ulid, Vec<Asker>>,
 }
 
 impl Supervisor {

@@ -238,21 +238,15 @@ impl RunState {
     /// The cheap check for the two events that come by the million.
     fn accepts_output(&self, kind: &EventKind) -> Result<(), IllegalTransition> {
         use super::run::Phase;
-        let fits = match (self, kind) {
-            (
-                Self::Live {
-                    phase: Phase::Running { .. },
-                    ..
-                },
-                EventKind::Output(_),
-            ) => true,
-            (
-                Self::Live {
-                    phase: Phase::Building { .. },
-                    ..
-                },
-                EventKind::BuildOutput { .. },
-            ) => true,
+        let Self::Live { phase, .. } = self else {
+            return Err(IllegalTransition {
+                state: self.name(),
+                event: kind.name(),
+            });
+        };
+        let fits = match kind {
+            EventKind::Output(_) => matches!(phase, Phase::Running { .. }),
+            EventKind::BuildOutput { .. } => matches!(phase, Phase::Building { .. }),
             _ => false,
         };
         if fits {

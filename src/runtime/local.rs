@@ -412,7 +412,8 @@ fn state_of(directory: &OwnedFd) -> PlaceState {
             ..ExitInfo::default()
         });
     }
-    if files::handle(directory, "born").is_err() {
+    // Born, but not so far that it said who it is: that comes at once.
+    if shim_of(directory).is_none() && !was_before(directory) {
         return PlaceState::Created;
     }
     PlaceState::Exited(ExitInfo {
@@ -431,12 +432,23 @@ fn exit_of(text: &str) -> Option<ExitInfo> {
     })
 }
 
-/// The shim, by its own word; none of an earlier boot.
+/// The shim, by its own word; none of an earlier boot. While it begins, the
+/// process that it will come out of.
 fn shim_of(directory: &OwnedFd) -> Option<Identity> {
-    let text = small(directory, "pid")?;
+    let (identity, boot) = who(directory)?;
+    (boot == stat::boot_text()).then_some(identity)
+}
+
+/// Whether it was a shim of an earlier boot.
+fn was_before(directory: &OwnedFd) -> bool {
+    who(directory).is_some_and(|(_, boot)| boot != stat::boot_text())
+}
+
+fn who(directory: &OwnedFd) -> Option<(Identity, String)> {
+    let text = small(directory, "pid").or_else(|| small(directory, "born"))?;
     let mut words = text.split_ascii_whitespace();
     let identity = Identity::parse(words.next()?, words.next()?)?;
-    (words.next()? == stat::boot_text()).then_some(identity)
+    Some((identity, words.next()?.to_owned()))
 }
 
 /// The keepers and programs of its runs.

@@ -227,7 +227,8 @@ async fn a_second_program_runs_beside_the_first_and_ends_alone() {
     let mut reader = place.follow(&shim);
     reader.until_output(1, "beside\n").await;
     reader.until_output(0, "main\n").await;
-    shim.signal(id(), 1, 2).await.unwrap();
+    // TERM, which dash does not catch: it may lose an INT that comes while it forks.
+    shim.signal(id(), 1, 15).await.unwrap();
     let exited = reader
         .until_control(|c| matches!(c, Control::Exited { run: 1, .. }))
         .await;
@@ -235,8 +236,8 @@ async fn a_second_program_runs_beside_the_first_and_ends_alone() {
         exited,
         Control::Exited {
             run: 1,
-            code: 130,
-            signal: Some(2)
+            code: 143,
+            signal: Some(15)
         }
     );
     shim.input(0, b"\n", false).await.unwrap();

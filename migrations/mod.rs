@@ -80,6 +80,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_file_is_a_migration() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let names = std::fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "mod.rs")
+            .collect();
+        names.sort();
+        let known = ALL.iter().map(|m| format!("m{:04}_{}.rs", m.id, m.name));
+        assert_eq!(names, known.collect::<Vec<_>>());
+    }
+
     fn double(db: &Db) -> Result<(), Box<dyn Error>> {
         // Running twice must not double twice: what is done is marked.
         let mut batch = sled::Batch::default();

@@ -8,5 +8,6 @@ mod acceptance;
 mod docker;
 mod errors;
 mod house_rules;
+mod readme;
 mod shim;
 mod support;

@@ -131,10 +131,12 @@ impl Header {
         if format != FORMAT {
             return Err(BlockError::Format(format));
         }
-        Self::parse_fields(&mut bytes)
-            .ok_or(BlockError::Length)?
-            .checked()
-            .ok_or(BlockError::Header)
+        let (header, zero) = Self::parse_fields(&mut bytes).ok_or(BlockError::Length)?;
+        if zero == 0 && header.agrees() {
+            Ok(header)
+        } else {
+            Err(BlockError::Header)
+        }
     }
 
     fn parse_fields(bytes: &mut Bytes<'_>) -> Option<(Self, u16)> {
@@ -153,6 +155,23 @@ impl Header {
         Some((header, zero))
     }
 
+    /// Whether its fields fit each other. What follows relies on it: no sum
+    /// overflows, and no length exceeds [`RAW_MAX`].
+    fn agrees(&self) -> bool {
+        let count = u64::from(self.count);
+        let lengths_fit = match self.codec {
+            CODEC_NONE => self.stored_len == self.raw_len,
+            CODEC_ZSTD => self.stored_len < self.raw_len,
+            _ => false,
+        };
+        lengths_fit
+            && (1..=COUNT_MAX).contains(&count)
+            && self.first_seq > 0
+            && self.first_seq.checked_add(count).is_some()
+            && self.raw_len() <= RAW_MAX
+            && count * EVENT_LEAST <= u64::from(self.raw_len)
+    }
+
     /// The last event's number.
     #[must_use]
     pub const fn last_seq(&self) -> u64 {
@@ -161,14 +180,8 @@ impl Header {
 
     /// Length of the whole block, header included.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn size(&self) -> usize {
         HEADER_LEN + self.stored_len as usize
-    }
-
-    /// Never: a block has an event at least.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Length of the payload before compression.
@@ -190,33 +203,6 @@ impl Header {
         out[40..44].copy_from_slice(&self.stored_len.to_be_bytes());
         out[44..48].copy_from_slice(&self.crc.to_be_bytes());
         out
-    }
-}
-
-/// A header as it was read, with the two bytes that must be zero.
-trait Checked {
-    fn checked(self) -> Option<Header>;
-}
-
-impl Checked for (Header, u16) {
-    /// The header, if its fields agree with each other. What follows relies on
-    /// it: no sum below overflows, and no length exceeds [`RAW_MAX`].
-    fn checked(self) -> Option<Header> {
-        let (header, zero) = self;
-        let count = u64::from(header.count);
-        let lengths_fit = match header.codec {
-            CODEC_NONE => header.stored_len == header.raw_len,
-            CODEC_ZSTD => header.stored_len < header.raw_len,
-            _ => false,
-        };
-        let fits = zero == 0
-            && lengths_fit
-            && (1..=COUNT_MAX).contains(&count)
-            && header.first_seq > 0
-            && header.first_seq.checked_add(count).is_some()
-            && header.raw_len() <= RAW_MAX
-            && count * EVENT_LEAST <= u64::from(header.raw_len);
-        fits.then_some(header)
     }
 }
 
@@ -252,16 +238,10 @@ pub struct EventRef<'a> {
 impl EventRef<'_> {
     /// Length of its body, in bytes.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn size(&self) -> usize {
         match self.body {
             Body::Output { data, .. } | Body::Json(data) => data.len(),
         }
-    }
-
-    /// Whether its body is empty.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The event.
@@ -312,7 +292,7 @@ impl Block {
     /// When `bytes` is not exactly what was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
         let header = Header::parse(bytes)?;
-        if bytes.len() != header.len() {
+        if bytes.len() != header.size() {
             return Err(BlockError::Length);
         }
         let (head, payload) = bytes.split_at(HEADER_LEN);

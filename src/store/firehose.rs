@@ -41,15 +41,13 @@ impl Reader {
         };
         let mut at = after;
         while !batch.is_full() {
-            let Some((number, row)) = self.commit_from(at.commit)? else {
-                break;
-            };
-            let skip = if number == at.commit { at.offset } else { 0 };
-            batch.add(number, skip, &row)?;
-            at = FirehoseCursor {
-                commit: number + 1,
-                offset: 0,
-            };
+            match batch.commit(at) {
+                Ok(Some(next)) => at = next,
+                Ok(None) => break,
+                // What comes before the damage is given out first.
+                Err(_) if !batch.out.is_empty() => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(batch.out)
     }
@@ -73,10 +71,10 @@ impl Reader {
         })
     }
 
-    /// The first commit from `number` on that is on disk.
-    fn commit_from(&self, number: u64) -> Result<Option<(u64, CommitRow)>, StoreError> {
+    /// The first commit from `from_number` on that is on disk.
+    fn commit_from(&self, from_number: u64) -> Result<Option<(u64, CommitRow)>, StoreError> {
         let view = self.shared.view()?;
-        let from = keys::with_part(&keys::commit(number), 0);
+        let from = keys::with_part(&keys::commit(from_number), 0);
         let key = view.key_from(&keys::commits(), &from)?;
         let prefix = key.as_deref().and_then(keys::split_part);
         let number = prefix.and_then(|(prefix, _)| keys::commit_number(prefix));
@@ -86,7 +84,12 @@ impl Reader {
         let sealed = view.value(&keys::commit(number))?;
         drop(view);
         let sealed = sealed.ok_or_else(|| rows::damaged("commit", number, "it is missing"))?;
-        Ok(Some((number, CommitRow::decode(number, &sealed)?)))
+        let row = CommitRow::decode(number, &sealed)?;
+        let before = number.saturating_sub(row.step);
+        if before >= from_number {
+            return Err(rows::damaged("commit", before, "it is missing"));
+        }
+        Ok(Some((number, row)))
     }
 }
 
@@ -105,6 +108,20 @@ struct FirehoseBatch<'a> {
 impl FirehoseBatch<'_> {
     fn is_full(&self) -> bool {
         self.out.len() >= self.max_events || self.bytes >= BYTES_MAX
+    }
+
+    /// Adds the events of the first commit after `at`. Returns the place after it.
+    fn commit(&mut self, at: FirehoseCursor) -> Result<Option<FirehoseCursor>, StoreError> {
+        // 0 is before the first commit, and none has that number.
+        let Some((number, row)) = self.reader.commit_from(at.commit.max(1))? else {
+            return Ok(None);
+        };
+        let skip = if number == at.commit { at.offset } else { 0 };
+        self.add(number, skip, &row)?;
+        Ok(Some(FirehoseCursor {
+            commit: number + 1,
+            offset: 0,
+        }))
     }
 
     /// Adds a commit's events but for the first `skip`.
@@ -170,7 +187,7 @@ fn rest(session: Ulid, block: &Block, seq: u64) -> Result<Vec<(Event, usize)>, S
     block
         .events()
         .filter(|event| event.as_ref().map_or(true, |event| event.seq >= seq))
-        .map(|event| event.and_then(|event| Ok((event.to_event()?, event.len()))))
+        .map(|event| event.and_then(|event| Ok((event.to_event()?, event.size()))))
         .collect::<Result<_, _>>()
         .map_err(|e| damaged(session, block.header().first_seq, e))
 }

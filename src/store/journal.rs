@@ -43,10 +43,12 @@ pub struct Journal {
     encoder: Encoder,
     /// Something failed: nothing is known until it is reopened.
     failed: bool,
+    /// What failed was for want of room on the disk.
+    full: bool,
     forgot: Timestamp,
     #[cfg(test)]
     pub(super) at_barrier: super::tests::AtBarrier,
-    _lock: File,
+    lock: File,
 }
 
 /// What an open database comes with, but for the database itself.
@@ -58,6 +60,7 @@ struct Place {
     home: HomeId,
     boots: u32,
     last_commit: u64,
+    last_row: u64,
     last_time: Timestamp,
 }
 
@@ -84,6 +87,7 @@ fn split(open: Open) -> (Place, State) {
         home: open.home,
         boots: open.boots,
         last_commit: open.last_commit,
+        last_row: open.last_row,
         last_time: open.last_time,
     };
     (place, state)
@@ -100,6 +104,7 @@ impl Journal {
         let lock = files::lock(&dir)?;
         let mut warnings = Vec::new();
         let (place, state) = split(open::open(&dir, &options, &mut warnings)?);
+        files::keep_ballast(&dir)?;
         let journal = Self {
             shared: Arc::new(Shared::new(state)),
             dir,
@@ -110,15 +115,17 @@ impl Journal {
             claims_made: 0,
             encoder: Encoder::new(),
             failed: false,
+            full: false,
             #[cfg(test)]
             at_barrier: super::tests::AtBarrier::default(),
-            _lock: lock,
+            lock,
         };
         Ok(Opened { journal, warnings })
     }
 
     /// Drops the database after an error and opens it again. All claims are
     /// void: who wants to append claims again, and finds what was recorded.
+    /// When the disk was full, room that was set aside is given up first.
     ///
     /// Readers wait meanwhile, and stay good. If it fails, it may be tried again.
     ///
@@ -129,13 +136,19 @@ impl Journal {
         state.db = None;
         self.failed = true;
         self.claims.clear();
+        if self.full {
+            // Opening writes too, and so does the commit after it.
+            files::drop_ballast(&self.dir)?;
+        }
         let mut warnings = Vec::new();
-        let opened = open::open(&self.dir, &self.options, &mut warnings)?;
-        let (place, new) = split(opened);
+        let opened = open::open(&self.dir, &self.options, &mut warnings);
+        self.full |= opened.as_ref().is_err_and(StoreError::is_full);
+        let (place, new) = split(opened?);
         self.open = place;
         *state = new;
         self.claims_made = 0;
         self.failed = false;
+        self.full = false;
         Ok(warnings)
     }
 
@@ -199,10 +212,15 @@ impl Journal {
     ) -> Result<Vec<Result<Committed, AppendError>>, StoreError> {
         let db = self.db()?;
         let done = self.try_commit(&db, appends);
-        if done.is_err() {
-            self.failed = true;
-        }
+        self.note(&done);
         done
+    }
+
+    fn note<T>(&mut self, done: &Result<T, StoreError>) {
+        if let Err(error) = done {
+            self.failed = true;
+            self.full = error.is_full();
+        }
     }
 
     fn try_commit(
@@ -239,6 +257,7 @@ impl Journal {
         let written = plan.write(&sight, &mut self.encoder, &mut batch, &mut hidden)?;
         let row = CommitRow {
             time: written.time,
+            step: number - self.open.last_row,
             spans: written.spans,
         };
         for (key, piece) in parts::split(&keys::commit(number), &row.encode()) {
@@ -265,6 +284,7 @@ impl Journal {
             state.watermark = number;
         }
         self.open.last_commit = number;
+        self.open.last_row = number;
         self.open.last_time = row.time;
         if let Err(error) = self.open.mark.write(number) {
             // The commit is on disk; only a later loss of it might go unnoticed.
@@ -323,9 +343,7 @@ impl Journal {
         let db = self.db()?;
         self.claims.remove(&session);
         let done = self.try_delete(&db, session);
-        if done.is_err() {
-            self.failed = true;
-        }
+        self.note(&done);
         done
     }
 
@@ -361,6 +379,11 @@ impl Drop for Journal {
         self.shared.write().db = None;
         if let Err(error) = self.open.mark.sync() {
             tracing::warn!(%error, "the journal's mark was not synced");
+        }
+        // Closing the file would do, but for a process that is being started
+        // right now: until it runs its program it has a copy of the file open.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the journal was not unlocked");
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Open {
     pub(super) boots: u32,
     /// The number that the next commit's is to exceed.
     pub(super) last_commit: u64,
+    /// The last commit that there is a row of; less if some were lost.
+    pub(super) last_row: u64,
     /// The time of the last commit.
     pub(super) last_time: Timestamp,
 }
@@ -127,6 +129,7 @@ pub(super) fn open_with(
         home,
         boots,
         last_commit: found.max(marked),
+        last_row: found,
         last_time,
     })
 }

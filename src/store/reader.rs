@@ -63,8 +63,8 @@ impl Reader {
         self.shared.view()?.last_seq(ulid)
     }
 
-    /// Events after number `after`, at least one block's worth and then up to
-    /// about `max_bytes`; empty when there are none.
+    /// Events after number `after`: whole blocks until there are `max_bytes`, so
+    /// one at least and one more than that at most; empty when there are none.
     ///
     /// # Errors
     /// [`StoreError::Gap`] and the like when events are damaged;
@@ -84,8 +84,7 @@ impl Reader {
     }
 
     /// Gives `take` the events after number `after` as they lie in their
-    /// blocks, at least one block's worth and then up to about `max_bytes`.
-    /// Returns the number of the last one, `after` when there are none.
+    /// blocks: whole blocks until there are `max_bytes`. Returns the number of the last one, `after` when there are none.
     ///
     /// # Errors
     /// As [`Reader::events`], and what `take` says.
@@ -100,27 +99,42 @@ impl Reader {
         let mut done = after;
         let mut bytes = 0;
         while done < last {
-            let stored = self.stored(ulid, done + 1)?;
-            let header = Header::parse(&stored).map_err(|e| damaged(ulid, done + 1, e))?;
-            bytes += header.raw_len();
-            if done > after && bytes > max_bytes {
+            match self.visit_block(ulid, done, take) {
+                Ok(header) => {
+                    bytes += header.raw_len();
+                    done = header.last_seq();
+                }
+                // What comes before the damage is given out first.
+                Err(_) if done > after => break,
+                Err(error) => return Err(error),
+            }
+            if bytes >= max_bytes {
                 break;
             }
-            let block = Block::decode(&stored).map_err(|e| damaged(ulid, header.first_seq, e))?;
-            for event in block.events() {
-                event
-                    .and_then(|event| {
-                        if event.seq > done {
-                            take(event)
-                        } else {
-                            Ok(())
-                        }
-                    })
-                    .map_err(|e| damaged(ulid, header.first_seq, e))?;
-            }
-            done = header.last_seq();
         }
         Ok(done)
+    }
+
+    /// Gives `take` the events after number `done` of the block that has the next.
+    fn visit_block(
+        &self,
+        ulid: Ulid,
+        done: u64,
+        take: &mut dyn FnMut(EventRef<'_>) -> Result<(), BlockError>,
+    ) -> Result<Header, StoreError> {
+        let block = self.block(ulid, done + 1)?;
+        for event in block.events() {
+            event
+                .and_then(|event| {
+                    if event.seq > done {
+                        take(event)
+                    } else {
+                        Ok(())
+                    }
+                })
+                .map_err(|e| damaged(ulid, block.header().first_seq, e))?;
+        }
+        Ok(*block.header())
     }
 
     /// The number after which the last `outputs` events lie that `matches` takes.

@@ -5,7 +5,7 @@
 //! | projection, request, commit | an *envelope*: format (1 byte: 1), length (4), CRC-32C of the content (4), content; in parts when it is long |
 //! | content of a projection | [`SessionRecord`] as JSON |
 //! | content of a request | [`RequestRow`] as JSON |
-//! | content of a commit | time (8, nanoseconds since 1970), then for each span of events: session (16), first seq (varint), count (varint) |
+//! | content of a commit | time (8, nanoseconds since 1970), how much its number exceeds that of the commit before (varint), then for each span of events: session (16), first seq (varint), count (varint) |
 //! | cursor | format (1 byte: 1), position (8), open (1 byte: 0 or 1) |
 //!
 //! Numbers of fixed size are big-endian.
@@ -68,6 +68,10 @@ pub(super) struct Span {
 pub(super) struct CommitRow {
     /// The latest time of an event in it and in all commits before it.
     pub(super) time: Timestamp,
+    /// How much its number exceeds that of the commit before: 1, but where
+    /// damage took commits that had been acknowledged. sled can lose rows
+    /// without a word; a reader notices by this.
+    pub(super) step: u64,
     /// Its events.
     pub(super) spans: Vec<Span>,
 }
@@ -76,6 +80,7 @@ impl CommitRow {
     /// In an envelope.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = self.time.0.to_be_bytes().to_vec();
+        varint::put(&mut out, self.step);
         for span in &self.spans {
             out.extend_from_slice(&span.session.0.to_be_bytes());
             varint::put(&mut out, span.first_seq);
@@ -94,6 +99,7 @@ impl CommitRow {
     fn parse(content: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(content);
         let time = Timestamp(i64::from_be_bytes(bytes.array()?));
+        let step = bytes.varint()?;
         let mut spans = Vec::new();
         while !bytes.0.is_empty() {
             let span = Span {
@@ -104,7 +110,7 @@ impl CommitRow {
             span.first_seq.checked_add(span.count)?;
             spans.push(span);
         }
-        Some(Self { time, spans })
+        Some(Self { time, step, spans })
     }
 }
 
@@ -179,8 +185,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn commits_survive(time: i64, spans in proptest::collection::vec(span(), 0..20)) {
-            let row = CommitRow { time: Timestamp(time), spans };
+        fn commits_survive(time: i64, step: u64, spans in proptest::collection::vec(span(), 0..20)) {
+            let row = CommitRow { time: Timestamp(time), step, spans };
             prop_assert_eq!(CommitRow::decode(1, &row.encode()).unwrap(), row);
         }
 

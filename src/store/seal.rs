@@ -61,7 +61,7 @@ impl Tail {
             blocks.push(Small {
                 first_seq: header.first_seq,
                 raw_len: header.raw_len(),
-                parts: parts::count(header.len()),
+                parts: parts::count(header.size()),
                 level: 0,
             });
         }

@@ -324,6 +324,6 @@ impl Sight<'_> {
         };
         let row = self.get(&keys::with_part(&prefix, 0))?;
         let row = row.ok_or_else(|| missing(0))?;
-        self.assemble(&prefix, row, header.len())?.map_err(missing)
+        self.assemble(&prefix, row, header.size())?.map_err(missing)
     }
 }

@@ -123,7 +123,7 @@ impl Encoder {
         };
         let crc = crc32c::crc32c(&header.to_bytes()[..HEADER_LEN - 4]);
         header.crc = crc32c::crc32c_append(crc, payload);
-        let mut bytes = Vec::with_capacity(header.len());
+        let mut bytes = Vec::with_capacity(header.size());
         bytes.extend_from_slice(&header.to_bytes());
         bytes.extend_from_slice(payload);
         self.done.push(Encoded { header, bytes });

@@ -16,7 +16,7 @@ fn decode(blocks: &[Encoded]) -> Vec<Event> {
     for encoded in blocks {
         let block = Block::decode(&encoded.bytes).unwrap();
         assert_eq!(block.header(), &encoded.header);
-        assert_eq!(block.header().len(), encoded.bytes.len());
+        assert_eq!(block.header().size(), encoded.bytes.len());
         let before = events.len();
         for event in block.events() {
             events.push(event.unwrap().to_event().unwrap());

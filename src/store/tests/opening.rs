@@ -248,3 +248,21 @@ fn an_older_schema_is_backed_up_and_migrated() {
         lines(1, 3)
     );
 }
+
+#[test]
+fn the_journal_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("deep").join("journal");
+    with_events(&dir, 1);
+    for path in [dir.clone(), dir.join("0001")] {
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+    for name in ["LOCK", "CURRENT", "mark"] {
+        let mode = fs::metadata(dir.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}

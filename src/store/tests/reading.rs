@@ -220,6 +220,14 @@ fn holes_and_damage_are_told() {
     assert_eq!(error.code, crate::model::ErrorCode::JournalFailed);
     db.insert(&key, row).unwrap();
     assert_eq!(read_all(&reader, S).unwrap(), lines(1, 30));
+    db.remove(keys::with_part(&keys::commit(2), 0)).unwrap();
+    for step in [1, 10, 100] {
+        let missing = firehose(&reader, step).unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "the journal is damaged: the commit row 2: it is missing"
+        );
+    }
 }
 
 #[test]

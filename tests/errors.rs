@@ -557,9 +557,9 @@ fn redact(env: &TestEnv, text: &str) -> String {
         let hex = word.len() == 8 && word.chars().all(|c| c.is_ascii_hexdigit());
         if hex && out.ends_with('-') && !word.starts_with("0badc0de") {
             out.push_str("ID");
-        } else if word.starts_with('.') {
-            out.push('N');
-        } else if out.ends_with("pid ") && word.chars().all(|c| c.is_ascii_digit()) {
+        } else if word.starts_with('.')
+            || (out.ends_with("pid ") && word.chars().all(|c| c.is_ascii_digit()))
+        {
             out.push('N');
         } else {
             out.push_str(&word);

@@ -306,8 +306,10 @@ impl TestEnv {
             .replace(&self.tag, "TAG")
     }
 
-    fn shut_down(&self) -> Output {
-        self.cldpd(["daemon", "stop", "--stop-sessions"]).run()
+    fn shut_down(&self) -> Option<Output> {
+        self.cldpd(["daemon", "stop", "--stop-sessions"])
+            .spawn()
+            .try_finish()
     }
 
     fn clear_engine(&self) {
@@ -341,10 +343,7 @@ impl Drop for TestEnv {
             let from = log.len().saturating_sub(6000);
             eprintln!("--- daemon.log\n{}", log.get(from..).unwrap_or(&log));
         }
-        let stopped =
-            self.home().join("run").exists().then(|| {
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.shut_down()))
-            });
+        let stopped = self.home().join("run").exists().then(|| self.shut_down());
         let left = procfs::processes_of(&self.root);
         for (pid, _) in &left {
             if let Some(pid) = rustix::process::Pid::from_raw(*pid) {

@@ -211,6 +211,13 @@ impl Proc {
         self.out.bytes()
     }
 
+    /// Waits for its end; nothing when the watchdog barks.
+    pub fn try_finish(mut self) -> Option<Output> {
+        let (status, at) = self.exit.recv_timeout(WATCHDOG).ok()?;
+        self.ended = Some((code_of(&status.ok()?), at));
+        Some(self.finish())
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Output {
@@ -241,10 +248,7 @@ impl Proc {
             panic!("{} does not end\n{}", self.what, self.so_far());
         };
         let status = status.expect("its end can be waited for");
-        let code = status
-            .code()
-            .unwrap_or_else(|| -status.signal().unwrap_or(0));
-        self.ended = Some((code, at));
+        self.ended = Some((code_of(&status), at));
     }
 
     fn so_far(&self) -> String {
@@ -266,6 +270,13 @@ impl Drop for Proc {
             let _ = kill_process(self.pid, Signal::KILL);
         }
     }
+}
+
+/// The exit code; minus the signal when one ended it.
+fn code_of(status: &ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| -status.signal().unwrap_or(0))
 }
 
 /// A pipe that a thread reads to its end.

@@ -9,6 +9,7 @@ use crate::model::{Error, ErrorCode, exit};
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
+use std::io;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -44,6 +45,16 @@ pub fn render(error: &Error) -> String {
 #[must_use]
 pub fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::Usage, message)
+}
+
+/// What the system says, without its number.
+#[must_use]
+pub fn plain(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
 }
 
 /// What clap found, as something to print.

@@ -2,7 +2,7 @@
 //!
 //! Values of variables may be secrets: no error names one.
 
-use super::error::usage;
+use super::error::{plain, usage};
 use crate::model::api::Task;
 use crate::model::{Blob, Result};
 use clap::Args;
@@ -87,7 +87,7 @@ fn read_file(file: &Path) -> Result<Vec<u8>> {
     } else {
         (std::fs::read(file), file.display().to_string())
     };
-    read.map_err(|e| usage(format!("cannot read the prompt from {name}: {e}")))
+    read.map_err(|e| usage(format!("cannot read the prompt from {name}: {}", plain(&e))))
 }
 
 /// Variables for the agent.
@@ -129,8 +129,9 @@ impl EnvArgs {
         for file in &self.env_file {
             let bytes = std::fs::read(file).map_err(|e| {
                 usage(format!(
-                    "cannot read the variables from {}: {e}",
-                    file.display()
+                    "cannot read the variables from {}: {}",
+                    file.display(),
+                    plain(&e)
                 ))
             })?;
             for (index, line) in bytes.split(|b| *b == b'\n').enumerate() {

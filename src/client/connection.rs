@@ -277,7 +277,10 @@ impl Client {
         let stream = open(&self.home).await.map_err(Failure::Broken)?;
         let response = send(stream, exchange.request().map_err(Failure::Answered)?)
             .await
-            .map_err(|e| Failure::Broken(self.broke(exchange, &e.to_string())))?;
+            .map_err(|e| match e.is_parse() {
+                true => Failure::Answered(foreign(&self.home)),
+                false => Failure::Broken(self.broke(exchange, &e.to_string())),
+            })?;
         if !exchange.any_version {
             check_version(&response, &self.home).map_err(Failure::Answered)?;
         }
@@ -387,18 +390,21 @@ fn check_version(response: &Response<Incoming>, home: &Home) -> Result<()> {
         Some(version) if version == VERSION => Ok(()),
         Some(version) => Err(Error::new(
             ErrorCode::VersionMismatch,
-            format!("the daemon is version {version}, this command is version {VERSION}"),
+            format!("the daemon is version {version}, and this is {VERSION}"),
         )
-        .hint("cldpd daemon restart")),
-        None => Err(Error::new(
-            ErrorCode::DaemonUnavailable,
-            format!(
-                "what answers at {} is not cldpd's daemon",
-                socket::path(home).display()
-            ),
-        )
-        .hint("choose another home with --home or CLDPD_HOME")),
+        .hint("`cldpd daemon restart` (sessions go on)")),
+        None => Err(foreign(home)),
     }
+}
+
+/// The error of a socket where something else answers.
+fn foreign(home: &Home) -> Error {
+    let path = socket::path(home);
+    Error::new(
+        ErrorCode::DaemonUnavailable,
+        format!("what listens at {} is no cldpd daemon", path.display()),
+    )
+    .hint("end it, or remove the socket, or set CLDPD_HOME to another directory")
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, String> {
@@ -500,9 +506,9 @@ mod tests {
             Some(
                 Error::new(
                     ErrorCode::VersionMismatch,
-                    format!("the daemon is version 0.0.1, this command is version {VERSION}"),
+                    format!("the daemon is version 0.0.1, and this is {VERSION}"),
                 )
-                .hint("cldpd daemon restart")
+                .hint("`cldpd daemon restart` (sessions go on)")
             )
         );
         let error = client.pods().await.err();

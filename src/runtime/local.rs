@@ -24,6 +24,8 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// So often a shim that is still open somewhere is tried.
+const BUSY_TRIES: u32 = 10_000;
 /// The only image there is.
 const IMAGE: &str = "local";
 /// What of the daemon's environment a session gets.
@@ -88,7 +90,8 @@ impl Local {
             let Some(directory) = open(&read)? else {
                 return Ok((None, Vec::new()));
             };
-            Ok((shim_of(&directory), kept_by(&directory)))
+            let shim = shim_of(who(&directory).as_ref());
+            Ok((shim, kept_by(&directory)))
         })
         .await?;
         if let Some(shim) = shim {
@@ -230,7 +233,8 @@ impl Runtime for Local {
         let inherited = INHERITED
             .iter()
             .filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
-        let output = tokio::process::Command::new(dir.session.shim())
+        let mut command = tokio::process::Command::new(dir.session.shim());
+        command
             .args(shim::local_arguments(&dir))
             .env_clear()
             .envs(inherited)
@@ -238,10 +242,24 @@ impl Runtime for Local {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .output()
-            .await
-            .map_err(|error| failed(format!("its shim cannot be started: {error}")))?;
+            .process_group(0);
+        let mut tries = 0;
+        let output = loop {
+            tries += 1;
+            match command.output().await {
+                // Another thread forked while the shim was being written: its
+                // child has the file open until it executes something, at once.
+                Err(error)
+                    if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES =>
+                {
+                    tokio::task::yield_now().await;
+                }
+                result => {
+                    break result
+                        .map_err(|error| failed(format!("its shim cannot be started: {error}")))?;
+                }
+            }
+        };
         if output.status.success() {
             return Ok(());
         }
@@ -294,8 +312,11 @@ impl Runtime for Local {
                 Some(PlaceState::Created) => watch.changed().await.map_err(broken)?,
                 Some(PlaceState::Running { .. }) => {
                     let read = path.clone();
-                    let shim =
-                        blocking(move || Ok(open(&read)?.and_then(|dir| shim_of(&dir)))).await?;
+                    let shim = blocking(move || {
+                        let said = open(&read)?.and_then(|directory| who(&directory));
+                        Ok(shim_of(said.as_ref()))
+                    })
+                    .await?;
                     if let Some(fd) = shim.and_then(Identity::open) {
                         ended(fd).await.map_err(broken)?;
                     }
@@ -394,13 +415,22 @@ fn look(path: &Path) -> Result<Option<Found>> {
 
 fn state_of(directory: &OwnedFd) -> PlaceState {
     // The process first: whoever ends leaves its word before it does.
-    if let Some(shim) = shim_of(directory)
-        && shim.is_alive()
-    {
-        return PlaceState::Running {
-            pid: Some(shim.pid),
-            paused: false,
-        };
+    let mut said = who(directory);
+    loop {
+        if let Some(shim) = shim_of(said.as_ref())
+            && shim.is_alive()
+        {
+            return PlaceState::Running {
+                pid: Some(shim.pid),
+                paused: false,
+            };
+        }
+        // While it begins its process changes: who is dead may have been succeeded.
+        let now = who(directory);
+        if now == said {
+            break;
+        }
+        said = now;
     }
     if let Some(info) = small(directory, "exit").and_then(|text| exit_of(&text)) {
         return PlaceState::Exited(info);
@@ -412,8 +442,8 @@ fn state_of(directory: &OwnedFd) -> PlaceState {
             ..ExitInfo::default()
         });
     }
-    // Born, but not so far that it said who it is: that comes at once.
-    if shim_of(directory).is_none() && !was_before(directory) {
+    // Not born, or not so far that it said who it is: that comes at once.
+    if said.is_none() {
         return PlaceState::Created;
     }
     PlaceState::Exited(ExitInfo {
@@ -432,18 +462,14 @@ fn exit_of(text: &str) -> Option<ExitInfo> {
     })
 }
 
-/// The shim, by its own word; none of an earlier boot. While it begins, the
-/// process that it will come out of.
-fn shim_of(directory: &OwnedFd) -> Option<Identity> {
-    let (identity, boot) = who(directory)?;
-    (boot == stat::boot_text()).then_some(identity)
+/// The shim, by its own word; none of an earlier boot.
+fn shim_of(said: Option<&(Identity, String)>) -> Option<Identity> {
+    let (identity, boot) = said?;
+    (*boot == stat::boot_text()).then_some(*identity)
 }
 
-/// Whether it was a shim of an earlier boot.
-fn was_before(directory: &OwnedFd) -> bool {
-    who(directory).is_some_and(|(_, boot)| boot != stat::boot_text())
-}
-
+/// Who the shim is, and in which boot. While it begins, the process that it
+/// will come out of.
 fn who(directory: &OwnedFd) -> Option<(Identity, String)> {
     let text = small(directory, "pid").or_else(|| small(directory, "born"))?;
     let mut words = text.split_ascii_whitespace();
@@ -453,7 +479,7 @@ fn who(directory: &OwnedFd) -> Option<(Identity, String)> {
 
 /// The keepers and programs of its runs.
 fn kept_by(directory: &OwnedFd) -> Vec<(Identity, Identity)> {
-    if shim_of(directory).is_none() {
+    if shim_of(who(directory).as_ref()).is_none() {
         return Vec::new();
     }
     let text = small(directory, "keepers").unwrap_or_default();

@@ -70,11 +70,17 @@ impl Place {
 
     /// Starts a shim and waits until it is ready.
     pub fn start(&self, options: &[&str]) -> Output {
-        Command::new(self.dir.session.shim())
-            .args(shim::local_arguments(&self.dir))
-            .args(options)
-            .output()
-            .unwrap()
+        let mut command = Command::new(self.dir.session.shim());
+        command.args(shim::local_arguments(&self.dir)).args(options);
+        loop {
+            match command.output() {
+                // Another test forked while the file was being written.
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::yield_now();
+                }
+                result => return result.unwrap(),
+            }
+        }
     }
 
     /// The shim's process.

@@ -15,10 +15,18 @@ mod install;
 #[path = "../../../shim/purge.rs"]
 pub(crate) mod purge;
 mod read;
+#[cfg(test)]
+#[path = "../../../shim/redact.rs"]
+mod redact;
+#[cfg(test)]
+#[path = "../../../shim/sha256.rs"]
+mod sha256;
 #[path = "../../../shim/spool.rs"]
 pub mod spool;
 #[path = "../../../shim/stat.rs"]
 pub(crate) mod stat;
+#[cfg(test)]
+mod tests;
 #[path = "../../../shim/wire.rs"]
 pub mod wire;
 

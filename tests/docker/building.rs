@@ -1,4 +1,4 @@
-use super::support::{Home, engine_socket, program};
+use super::support::{Door, Home, program};
 use bollard::query_parameters::ImportImageOptionsBuilder;
 use cldpd::model::spec::BuildOptions;
 use cldpd::runtime::docker::{Docker, DockerConfig};
@@ -8,10 +8,8 @@ use sha2::Digest;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::copy_bidirectional;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 const SIMPLE: &str = "FROM scratch\nCOPY program /program\nRUN [\"/program\", \"say\", \"built\", \"complain\", \"loudly\"]\nENTRYPOINT [\"/program\"]\nCMD [\"a\", \"b\"]\nWORKDIR /w\nUSER 12:34\n";
 
@@ -256,25 +254,8 @@ async fn a_context_that_cannot_be_read_is_named() {
 async fn builds_leave_no_connection_behind() {
     let home = Home::new().await;
     let pod = home.pod("leak", SIMPLE);
-    // A door to the engine that counts who is inside.
     let path = home.dir.path().join("s");
-    let listener = UnixListener::bind(&path).unwrap();
-    let inside = watch::Sender::new((0, 0));
-    let door = tokio::spawn({
-        let inside = inside.clone();
-        async move {
-            loop {
-                let (mut ours, _) = listener.accept().await.unwrap();
-                let inside = inside.clone();
-                inside.send_modify(|(all, open)| (*all, *open) = (*all + 1, *open + 1));
-                tokio::spawn(async move {
-                    let mut engine = UnixStream::connect(engine_socket()).await.unwrap();
-                    let _ = copy_bidirectional(&mut ours, &mut engine).await;
-                    inside.send_modify(|(_, open)| *open -= 1);
-                });
-            }
-        }
-    });
+    let door = Door::open(&path);
     let config = DockerConfig {
         host: Some(format!("unix://{}", path.display())),
         ..DockerConfig::default()
@@ -284,10 +265,35 @@ async fn builds_leave_no_connection_behind() {
     let build = docker.build(home.id, &pod, BuildOptions::default(), tx);
     let (built, ()) = tokio::join!(build, async { while rx.recv().await.is_some() {} });
     built.unwrap();
-    let mut inside = inside.subscribe();
+    let mut inside = door.inside.subscribe();
     let empty = inside.wait_for(|(all, open)| *all > 2 && *open == 0);
     let empty = tokio::time::timeout(Duration::from_secs(30), empty).await;
     empty.expect("a connection stays open").unwrap();
-    door.abort();
+    door.close().await;
+    home.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_nobody_uses_any_more_go_with_the_next_build() {
+    let home = Home::new().await;
+    let pod = home.pod("sweep", SIMPLE);
+    let mut kept = None;
+    for round in 0..4 {
+        std::fs::write(pod.dir.join("round"), round.to_string()).unwrap();
+        let (image, _) = home.build(&pod, BuildOptions::default()).await;
+        let request = home.request(&pod, &image.unwrap().id, "");
+        home.docker.create(&request).await.unwrap();
+        if round == 1 {
+            kept = Some(request);
+            continue;
+        }
+        home.docker
+            .remove(&request.owner, &request.name, true)
+            .await
+            .unwrap();
+    }
+    // The newest, and the one that a container is made of.
+    assert_eq!(home.count().await, (1, 2, 0));
+    assert!(home.docker.image_config(&kept.unwrap().image).await.is_ok());
     home.clean().await;
 }

@@ -86,7 +86,10 @@ async fn a_container_is_created_once_with_nothing_secret_in_it() {
     let exit = home.docker.wait(&request.owner, &request.name).await;
     assert_eq!(exit.unwrap().unwrap().code, 0);
     let args = std::fs::read_to_string(request.dirs.path().join("args")).unwrap();
-    let expected = format!("serve /.cldpd/run {} 0 0", request.owner.session);
+    let expected = format!(
+        "serve --dir /.cldpd/run --session {} --run 0 --attempt 0",
+        request.owner.session
+    );
     assert_eq!(args, expected);
     let again = home.docker.start(&request).await.unwrap_err();
     assert!(again.to_string().contains("run already"), "{again}");
@@ -393,4 +396,34 @@ async fn another_homes_containers_are_not_seen() {
     assert_eq!(other.docker.list(other.id).await.unwrap().len(), 1);
     mine.clean().await;
     other.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_is_an_end() {
+    let home = Home::new().await;
+    let (mut pod, image) = image(&home, "nostart").await;
+    pod.network = Some(format!("wtdocker-none-{}", home.id));
+    let request = home.request(&pod, &image, "");
+    home.docker.create(&request).await.unwrap();
+    let text = home.docker.start(&request).await.unwrap_err().to_string();
+    assert!(text.contains(pod.network.as_ref().unwrap()), "{text}");
+    let exit = home.docker.wait(&request.owner, &request.name).await;
+    let exit = exit.unwrap().unwrap();
+    assert_ne!(exit.code, 0);
+    assert!(exit.error.is_some() && exit.finished.is_none(), "{exit:?}");
+    // What was missing may be there by now: it is tried again.
+    let again = home.docker.start(&request).await.unwrap_err().to_string();
+    assert!(again.contains(pod.network.as_ref().unwrap()), "{again}");
+
+    std::fs::remove_file(request.dirs.session.shim()).unwrap();
+    let mut request = request;
+    request.pod.network = Some("none".to_owned());
+    request.owner.run = 1;
+    request.name = request.owner.id.container_name(1);
+    home.docker.create(&request).await.unwrap();
+    let text = home.docker.start(&request).await.unwrap_err().to_string();
+    assert!(text.contains("/.cldpd/bin/shim"), "{text}");
+    let exit = home.docker.wait(&request.owner, &request.name).await;
+    assert_eq!(exit.unwrap().unwrap().code, 127);
+    home.clean().await;
 }

@@ -10,7 +10,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let first = args.first().map(String::as_str).unwrap_or_default();
     let plan = match first {
-        "serve" => std::fs::read_to_string(format!("{}/plan", args[1])).unwrap_or_default(),
+        "serve" => std::fs::read_to_string("/.cldpd/run/plan").unwrap_or_default(),
         "purge" => {
             empty(std::path::Path::new(&args[1]));
             return;

@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::io::copy_bidirectional;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Where the test program lies for a test that runs as another user.
 const PROGRAM_PATH: &str = "CLDPD_TEST_PROGRAM";
@@ -284,5 +287,40 @@ impl Home {
                 .unwrap();
         }
         assert_eq!(self.count().await, (0, 0, 0), "something is left behind");
+    }
+}
+
+/// A door to the engine that counts who is inside, and can be closed.
+pub struct Door {
+    /// How many came, and how many are inside.
+    pub inside: watch::Sender<(u32, u32)>,
+    tasks: JoinHandle<()>,
+}
+
+impl Door {
+    pub fn open(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let inside = watch::Sender::new((0, 0));
+        let counted = inside.clone();
+        let tasks = tokio::spawn(async move {
+            let mut guests = JoinSet::new();
+            loop {
+                let (mut guest, _) = listener.accept().await.unwrap();
+                counted.send_modify(|(all, open)| (*all, *open) = (*all + 1, *open + 1));
+                let counted = counted.clone();
+                guests.spawn(async move {
+                    let mut engine = UnixStream::connect(engine_socket()).await.unwrap();
+                    let _ = copy_bidirectional(&mut guest, &mut engine).await;
+                    counted.send_modify(|(_, open)| *open -= 1);
+                });
+            }
+        });
+        Self { inside, tasks }
+    }
+
+    /// Nobody comes in any more, and who is inside is thrown out.
+    pub async fn close(self) {
+        self.tasks.abort();
+        let _ = self.tasks.await;
     }
 }

@@ -1,7 +1,8 @@
-use super::support;
+use super::support::{self, Door, Home};
+use cldpd::model::spec::BuildOptions;
 use cldpd::model::{HomeId, Ulid};
 use cldpd::runtime::docker::{Docker, DockerConfig};
-use cldpd::runtime::{Runtime, RuntimeError};
+use cldpd::runtime::{PlaceState, Runtime, RuntimeError};
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
@@ -89,7 +90,8 @@ async fn a_socket_that_may_not_be_opened_asks_for_the_group() {
 #[tokio::test]
 async fn strangers_and_old_engines_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [(&str, Vec<u8>, &str); 5] = [
+    let cases: [(&str, Vec<u8>, &str); 6] = [
+        ("closing", Vec::new(), "the connection to"),
         (
             "garbage",
             b"220 mail.example ready\r\n".to_vec(),
@@ -149,4 +151,42 @@ async fn an_address_of_no_use_is_named() {
     let docker = Docker::new(config, "/nowhere".into(), HomeId(Ulid::generate()), b"");
     let (text, _) = refusal(&docker).await;
     assert!(text.contains("DOCKER_HOST"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_goes_away_ends_a_wait_and_is_found_again() {
+    let home = Home::new().await;
+    let pod = home.pod("goes", "FROM scratch\nCOPY program /program\n");
+    let (image, _) = home.build(&pod, BuildOptions::default()).await;
+    let request = home.request(&pod, &image.unwrap().id, "hang");
+    home.docker.create(&request).await.unwrap();
+    home.docker.start(&request).await.unwrap();
+
+    let path = home.dir.path().join("s");
+    let door = Door::open(&path);
+    let config = DockerConfig {
+        host: Some(format!("unix://{}", path.display())),
+        ..DockerConfig::default()
+    };
+    let docker = Docker::new(config, home.sessions(), home.id, b"");
+    let mut inside = door.inside.subscribe();
+    let close = async {
+        // Connecting, looking, looking at the labels, then waiting.
+        inside.wait_for(|(all, _)| *all == 3).await.unwrap();
+        door.close().await;
+    };
+    let (waited, ()) = tokio::join!(docker.wait(&request.owner, &request.name), close);
+    let error = waited.unwrap_err();
+    assert!(
+        matches!(error, RuntimeError::Unavailable { .. }),
+        "{error:?}"
+    );
+    refusal(&docker).await;
+
+    std::fs::remove_file(&path).unwrap();
+    let door = Door::open(&path);
+    let found = docker.find(&request.owner, &request.name).await.unwrap();
+    assert!(matches!(found.unwrap().state, PlaceState::Running { .. }));
+    door.close().await;
+    home.clean().await;
 }

@@ -242,9 +242,9 @@ hint: see `cldpd sessions -a` for the sessions there are
         },
         code: 2,
         stderr: "\
-error: \"twin-\" fits several sessions:
-  twin-ID
-  twin-ID
+error: \"twin-\" fits 2 sessions:
+  twin-ID  ended
+  twin-ID  ended
 hint: name one of them
 ",
     },
@@ -351,8 +351,8 @@ error: cannot read the prompt from /nowhere/task.md: No such file or directory (
         },
         code: 5,
         stderr: "\
-error: session live-ID is running
-hint: stop it first, or `cldpd rm -f live-ID`
+error: live-ID is live
+hint: stop it first, or remove it with --force
 ",
     },
 ];

@@ -228,6 +228,12 @@ fn each_module_imports_what_it_may() {
 
 #[test]
 fn only_one_file_prints() {
+    // A daemon says once, to whoever started it, that it is ready or why not;
+    // and its log goes to where its standard error was pointed.
+    let excused = [
+        ("src/daemon/mod.rs", "io::stdout"),
+        ("src/daemon/mod.rs", "io::stderr"),
+    ];
     let mut found = Vec::new();
     for source in rust_files("src") {
         if source.path == "src/cli/ui.rs" {
@@ -242,6 +248,9 @@ fn only_one_file_prints() {
             "io::stdout",
             "io::stderr",
         ] {
+            if excused.contains(&(source.path.as_str(), word)) {
+                continue;
+            }
             for (number, line) in saying(&source, word) {
                 found.push(format!("{}:{number}: {line}", source.path));
             }

@@ -191,7 +191,12 @@ fn a043_standard_error_and_the_engines_errors_are_kept() {
         "shown by logs"
     );
 
-    let pod = env.fake_pod("absent").fake(json!({"missing": true})).make();
+    let pod = env
+        .fake_pod("absent")
+        .no_dockerfile()
+        .json(json!({"image": "cldpd-absent"}))
+        .fake(json!({"missing": true}))
+        .make();
     let id = env.start(&[&pod, "--prompt", "x"]);
     assert_eq!(env.wait(&id), 125);
     let message = only(&env.events(&id), "error")["message"]

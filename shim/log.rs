@@ -20,8 +20,18 @@ pub struct Log {
     pub redactor: Redactor,
     /// At most a handful for each run: commands are refused while any waits.
     waiting: VecDeque<Control>,
-    /// Since when there is no room on the disk, and when to try again.
-    full: Option<(Instant, Instant)>,
+    /// The disk has no room.
+    full: Option<Fullness>,
+}
+
+/// How it stands with a disk that has no room.
+#[derive(Clone, Copy)]
+struct Fullness {
+    since: Instant,
+    /// When it is tried again.
+    due: Instant,
+    /// It is time: what comes next tries it, and finds out.
+    trying: bool,
 }
 
 impl Log {
@@ -64,16 +74,24 @@ impl Log {
         if !self.takes(rest) {
             return Err(Full);
         }
-        let result = self.writer.output(frame, &head, rest);
-        if result.is_err() {
+        self.writer.output(frame, &head, rest).inspect_err(|_| {
             self.note_full();
+        })?;
+        // Only what was written proves that there is room: a file system that
+        // promises it may still not have it.
+        if !rest && let Some(full) = self.full.take() {
+            let seconds = full.since.elapsed().as_secs();
+            self.say(Control::Note {
+                code: "slow_disk".to_owned(),
+                message: format!("output waited {seconds} s for room on the disk"),
+            });
         }
-        result
+        Ok(())
     }
 
     /// Whether output may be tried. A `rest` may use the room that is reserved.
     pub fn takes(&self, rest: bool) -> bool {
-        self.waiting.is_empty() && (rest || self.full.is_none())
+        self.waiting.is_empty() && (rest || self.full.is_none_or(|full| full.trying))
     }
 
     /// Everything that was said is written.
@@ -83,27 +101,21 @@ impl Log {
 
     /// When to call [`Log::retry`].
     pub fn retry_at(&self) -> Option<Instant> {
-        self.full.map(|(_, at)| at)
+        let full = self
+            .full
+            .filter(|full| !full.trying || !self.waiting.is_empty());
+        full.map(|full| full.due)
     }
 
-    /// Tries the disk again, if it is time. Output that still finds no room says so again.
+    /// Tries the disk again, if it is time.
     pub fn retry(&mut self, at: Instant) {
-        let Some((since, due)) = self.full else {
+        let Some(full) = self.full.as_mut().filter(|full| full.due <= at) else {
             return;
         };
-        if at < due {
-            return;
-        }
-        self.full = Some((since, at + RETRY));
-        if !self.flush() || !self.writer.has_room() {
-            return;
-        }
-        self.full = None;
-        let seconds = at.duration_since(since).as_secs();
-        self.say(Control::Note {
-            code: "slow_disk".to_owned(),
-            message: format!("output waited {seconds} s for room on the disk"),
-        });
+        full.due = at + RETRY;
+        full.trying = true;
+        self.writer.renew_ballast();
+        self.flush();
     }
 
     fn flush(&mut self) -> bool {
@@ -119,7 +131,16 @@ impl Log {
 
     fn note_full(&mut self) {
         let at = Instant::now();
-        self.full.get_or_insert((at, at + RETRY));
+        let since = self.full.map_or(at, |full| full.since);
+        let due = match self.full {
+            Some(full) if !full.trying => full.due,
+            _ => at + RETRY,
+        };
+        self.full = Some(Fullness {
+            since,
+            due,
+            trying: false,
+        });
     }
 }
 

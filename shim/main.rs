@@ -4,11 +4,13 @@
 //! takes commands over a socket, and needs nobody. One thread, no dependencies;
 //! `unsafe` only in `sys`.
 
-#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 // Shared with the main package, which uses the other half of each.
 #[allow(dead_code)]
 mod bytes;
+#[allow(dead_code)]
+mod command;
 mod conn;
 mod crc;
 mod exec;
@@ -29,7 +31,7 @@ mod spool;
 mod stat;
 #[allow(unsafe_code)]
 mod sys;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod wire;
 mod writer;
 
@@ -68,14 +70,6 @@ fn complain_loudly(message: &str) -> u8 {
 }
 
 fn serve(options: Options) -> u8 {
-    // Opened while it may be: below this process closes itself to its own user.
-    let oom = File::options()
-        .read(true)
-        .write(true)
-        .open("/proc/self/oom_score_adj");
-    if let Err(error) = sys::become_undumpable() {
-        return complain_loudly(&format!("cannot become undumpable: {error}"));
-    }
     let umask = sys::umask(0);
     let dir = options.dir.clone();
     if let Err(error) = place::be_born(&dir) {
@@ -87,9 +81,16 @@ fn serve(options: Options) -> u8 {
         place::complain(&told, &format!("a fault of the shim's own: {info}"));
     }));
     let result = prepare(&options).and_then(|(log, listener, boot)| {
-        let oom = oom.ok();
         let local = options.local;
         let begin = move || {
+            // Opened while it may be: then this process closes itself to its own
+            // user, and knows no secret before that.
+            let oom = File::options()
+                .read(true)
+                .write(true)
+                .open("/proc/self/oom_score_adj")
+                .ok();
+            sys::become_undumpable()?;
             let parts = Parts {
                 signals: sys::catch_signals()?,
                 options,

@@ -6,7 +6,7 @@
 //! the rests of ended runs may use it.
 
 use crate::spool::{
-    Control, FRAME_HEADER, FrameHead, HEADER, Kind, PAYLOAD_MAX, SegmentHeader, seal, segment_name,
+    Control, FRAME_HEADER, FrameHead, HEADER, Kind, SegmentHeader, seal, segment_name,
 };
 use crate::sys;
 use std::collections::VecDeque;
@@ -99,14 +99,11 @@ impl Writer {
         self.hold_room(RESERVE).is_ok() || self.hold_room(LAST_RESERVE).is_ok()
     }
 
-    /// Whether output has room again.
-    pub fn has_room(&mut self) -> bool {
+    /// Makes what was given up for control records again, if that can be.
+    pub fn renew_ballast(&mut self) {
         if let Hold::Ballast(ballast @ None) = &mut self.hold {
             *ballast = make_ballast(&self.dir).ok();
-            return ballast.is_some();
         }
-        self.hold_room((FRAME_HEADER + PAYLOAD_MAX) as u64 + RESERVE)
-            .is_ok()
     }
 
     /// Writes a frame of output: [`FRAME_HEADER`] bytes of room, then the payload.

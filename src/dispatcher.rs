@@ -397,7 +397,9 @@ impl Host {
         let thread = std::thread::Builder::new()
             .name("cldpd-actors".to_owned())
             .spawn(move || {
-                System::block_on(life);
+                if let Err(error) = System::block_on(life) {
+                    tracing::error!(%error, "the home is closed again");
+                }
                 drop(lock);
             })
             .map_err(|error| Error::new(ErrorCode::Internal, format!("no thread: {error}")))?;

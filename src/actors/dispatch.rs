@@ -4,7 +4,7 @@ use super::context::Shared;
 use super::environment::{self, Values};
 use super::record::Recorder;
 use crate::agent;
-use crate::model::api::{Dispatched, StartRequest, StartResponse};
+use crate::model::api::{Dispatched, StartRequest, StartResponse, Task};
 use crate::model::ids::check_session_name;
 use crate::model::spec::BuildOptions;
 use crate::model::{
@@ -14,6 +14,8 @@ use crate::model::{
 use crate::pod::Pod;
 use crate::store::{Append, RequestRow};
 
+/// Longest prompt, in bytes: the shim takes a run of 64 MiB with all that belongs to it.
+pub(super) const PROMPT_MAX: usize = 48 << 20;
 /// Sessions that one request may ask for.
 const COUNT_MAX: u32 = 1000;
 
@@ -46,6 +48,9 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
         let message = format!("--count {} is not between 1 and {COUNT_MAX}", request.count);
         return Err(usage(message));
     }
+    if let Task::Prompt(prompt) = &request.task {
+        check_prompt(prompt)?;
+    }
     if let Some(name) = &request.name {
         check_session_name(name)?;
         if request.pods.len() != 1 || request.count != 1 {
@@ -69,6 +74,22 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
         }
     }
     Ok(plan)
+}
+
+/// Whether a prompt can be handed to an agent.
+///
+/// # Errors
+/// `usage` for one that is too long.
+pub(super) fn check_prompt(prompt: &Blob) -> Result<()> {
+    if prompt.0.len() <= PROMPT_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "a prompt of {} bytes is longer than {PROMPT_MAX}",
+        prompt.0.len()
+    );
+    Err(Error::new(ErrorCode::Usage, message)
+        .hint("put it into a file that is mounted, and name that"))
 }
 
 fn note_what_is_missing(pod: &Pod, request: &StartRequest, notes: &mut Vec<String>) {

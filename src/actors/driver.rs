@@ -12,7 +12,7 @@ use super::session::{Idle, Link, Published, Signal};
 use super::supervisor::{Acquire, Enqueue, Release};
 use crate::model::run::{self, End, Phase, Place, Step};
 use crate::model::{
-    Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec,
+    Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec, Timestamp,
 };
 use crate::runtime::{Owner, Runtime};
 use std::sync::Arc;
@@ -186,21 +186,8 @@ impl Driver {
                 tokio::time::sleep(ENGINE_RETRY).await;
             }
         }
-        let message = "taken back before it ran".to_owned();
-        self.link
-            .record(
-                number,
-                vec![
-                    EventKind::Error {
-                        code: ErrorCode::Cancelled,
-                        message,
-                    },
-                    EventKind::RunEnded {
-                        outcome: Outcome::Cancelled,
-                    },
-                ],
-            )
-            .await?;
+        let kinds = taken_back(Timestamp::now());
+        self.link.record_with(number, kinds, Vec::new()).await?;
         self.over(number).await
     }
 
@@ -274,6 +261,17 @@ impl Driver {
             )
             .await
     }
+}
+
+/// The end of a run that was taken back before it ran.
+pub(super) fn taken_back(now: Timestamp) -> Vec<(Timestamp, EventKind)> {
+    let message = "taken back before it ran".to_owned();
+    let code = ErrorCode::Cancelled;
+    let outcome = Outcome::Cancelled;
+    vec![
+        (now, EventKind::Error { code, message }),
+        (now, EventKind::RunEnded { outcome }),
+    ]
 }
 
 /// The actor, or the daemon, is going away.

@@ -8,15 +8,12 @@ use super::context::Shared;
 use super::directory;
 use super::dispatch;
 use super::environment::{self, Values};
-use super::follow::{Firehose, Follow};
-use super::launch;
 use super::session::{AddRun, Kill, Record, Stop};
-use super::supervisor::{Child, Enqueue, LookAtQueue, Outlook, Queue, Supervisor};
+use super::supervisor::{Child, Enqueue, Outlook, Supervisor};
 use super::view;
 use crate::model::api::{
-    EventsQuery, FirehoseQuery, Inspection, KillRequest, ListQuery, RemoveRequest, RemoveResponse,
-    ResumeHow, ResumeRequest, ResumeResponse, SessionView, StartRequest, StartResponse,
-    StopRequest, StopResponse, WaitResponse,
+    KillRequest, RemoveRequest, RemoveResponse, ResumeHow, ResumeRequest, ResumeResponse,
+    StartRequest, StartResponse, StopRequest, StopResponse,
 };
 use crate::model::spec::Keep;
 use crate::model::{
@@ -137,10 +134,16 @@ impl Handle {
         request: ResumeRequest,
         hash: [u8; 32],
     ) -> Result<ResumeResponse> {
+        dispatch::check_prompt(&request.prompt)?;
         let ulid = self.shared.directory.resolve_for_resume(target)?;
         for _ in 0..TRIES {
             let record = self.load(ulid)?;
             check_resumable(&record, request.how)?;
+            if !record.is_live() {
+                // A run that could not begin now is not taken on; one that waits is.
+                let runtime = self.shared.runtime(record.runtime)?;
+                runtime.check().await.map_err(Error::from)?;
+            }
             let spec = self.spec(ulid)?;
             let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
             let (values, notes) = self.values_for(&record, &spec, &request);
@@ -372,125 +375,6 @@ impl Handle {
         Err(leaving())
     }
 
-    /// Waits until a run is over; all of the session's, unless one is named.
-    ///
-    /// # Errors
-    /// `session_not_found`, `ambiguous`.
-    pub async fn wait(&self, target: &str, run: Option<u32>) -> Result<WaitResponse> {
-        let ulid = self.shared.directory.resolve(target)?;
-        if let Some(number) = run
-            && self.load(ulid)?.runs.len() <= number as usize
-        {
-            let message = format!("{target} has no run {number}");
-            return Err(Error::new(ErrorCode::SessionNotFound, message));
-        }
-        self.wait_for(ulid, run).await
-    }
-
-    async fn wait_for(&self, ulid: Ulid, run: Option<u32>) -> Result<WaitResponse> {
-        let mut durable = self.shared.hub.follow(ulid);
-        loop {
-            durable.borrow_and_update();
-            let record = self.load(ulid)?;
-            let awaited = match run {
-                Some(number) => record.runs.get(number as usize),
-                None if record.is_live() => None,
-                None => record.runs.last(),
-            };
-            if let Some(end) = awaited.and_then(view::end) {
-                return Ok(WaitResponse { id: record.id, end });
-            }
-            if durable.changed().await.is_err() {
-                return Err(directory::not_found(record.id.as_str()));
-            }
-        }
-    }
-
-    /// Sessions, newest first.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub async fn list(&self, query: ListQuery) -> Result<Vec<SessionView>> {
-        let positions = self.queue().await?.positions;
-        let shared = self.shared.clone();
-        blocking(move || {
-            let limit = query.limit.unwrap_or(usize::MAX);
-            let mut views = Vec::new();
-            if query.live_only() {
-                for ulid in shared.directory.live() {
-                    let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
-                        continue;
-                    };
-                    if view::matches(&record, &query) && views.len() < limit {
-                        views.push(view::session(&record, positions.get(&ulid).copied()));
-                    }
-                }
-                return Ok(views);
-            }
-            for record in shared.reader.sessions() {
-                if views.len() >= limit {
-                    break;
-                }
-                let record = record.map_err(Error::from)?;
-                if view::matches(&record, &query) {
-                    let position = positions.get(&record.ulid).copied();
-                    views.push(view::session(&record, position));
-                }
-            }
-            Ok(views)
-        })
-        .await
-    }
-
-    /// Everything known of a session.
-    ///
-    /// # Errors
-    /// `session_not_found`, `ambiguous`.
-    pub async fn inspect(&self, target: &str) -> Result<Inspection> {
-        let ulid = self.shared.directory.resolve(target)?;
-        let record = self.load(ulid)?;
-        let spec = self.spec(ulid)?;
-        let position = self.queue().await?.positions.get(&ulid).copied();
-        let argv = record
-            .current_run()
-            .map(|run| launch::command_line(&spec, &record, run).argv)
-            .unwrap_or_default();
-        Ok(Inspection {
-            view: view::session(&record, position),
-            spec,
-            last_seq: self.shared.reader.last_seq(ulid).map_err(Error::from)?,
-            argv,
-            directory: self.shared.session_dir(ulid).path().display().to_string(),
-            record,
-        })
-    }
-
-    /// A session's events.
-    ///
-    /// # Errors
-    /// `session_not_found`, `ambiguous`; `session_not_found` for a run that is not there.
-    pub async fn events(&self, target: &str, query: EventsQuery) -> Result<Follow> {
-        let ulid = self.shared.directory.resolve(target)?;
-        if let Some(run) = query.run {
-            let runs = self.load(ulid)?.runs.len();
-            if run as usize >= runs {
-                let message = format!("{target} has no run {run}");
-                let hint = format!("it has runs 0 to {}", runs.saturating_sub(1));
-                return Err(Error::new(ErrorCode::SessionNotFound, message).hint(hint));
-            }
-        }
-        let shared = self.shared.clone();
-        blocking(move || Follow::new(shared, ulid, query)).await
-    }
-
-    /// Events of all sessions.
-    ///
-    /// # Errors
-    /// `usage` for a cursor that is none.
-    pub fn firehose(&self, query: FirehoseQuery) -> Result<Firehose> {
-        Firehose::new(self.shared.clone(), query)
-    }
-
     /// Stops every live session, and waits for their ends.
     ///
     /// # Errors
@@ -504,27 +388,6 @@ impl Handle {
             Ok(())
         });
         futures::future::try_join_all(stops).await.map(|_| ())
-    }
-
-    /// Live runs that are let go, and those that wait.
-    ///
-    /// # Errors
-    /// When the daemon is leaving.
-    pub async fn counts(&self) -> Result<(u32, u32)> {
-        let queue = self.queue().await?;
-        Ok((queue.running as u32, queue.waiting as u32))
-    }
-
-    /// Runs that were under way when this daemon started.
-    #[must_use]
-    pub const fn adopted(&self) -> u32 {
-        self.adopted
-    }
-
-    /// The number of the last durable commit.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.shared.reader.watermark()
     }
 
     /// Removes what is due, as `keep` and unfinished removals have it.
@@ -545,11 +408,7 @@ impl Handle {
         }
     }
 
-    async fn queue(&self) -> Result<Queue> {
-        self.ask(LookAtQueue).await
-    }
-
-    async fn ask<M>(&self, message: M) -> Result<M::Result>
+    pub(super) async fn ask<M>(&self, message: M) -> Result<M::Result>
     where
         M: actix::Message + Send + 'static,
         M::Result: Send,
@@ -558,12 +417,12 @@ impl Handle {
         self.supervisor.send(message).await.map_err(|_| leaving())
     }
 
-    fn load(&self, ulid: Ulid) -> Result<SessionRecord> {
+    pub(super) fn load(&self, ulid: Ulid) -> Result<SessionRecord> {
         let record = self.shared.reader.session(ulid).map_err(Error::from)?;
         record.ok_or_else(|| directory::not_found(&ulid.to_string()))
     }
 
-    fn spec(&self, ulid: Ulid) -> Result<Spec> {
+    pub(super) fn spec(&self, ulid: Ulid) -> Result<Spec> {
         let events = self.shared.reader.events(ulid, 0, 1).map_err(Error::from)?;
         match events.into_iter().next().map(|event| event.kind) {
             Some(EventKind::Created { spec }) => Ok(*spec),

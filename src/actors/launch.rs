@@ -147,7 +147,11 @@ async fn snapshot(
         match result {
             Err(RuntimeError::Unavailable { cause, .. }) => {
                 tracing::warn!(session = %driver.link.ulid, cause, "waiting for the engine");
-                tokio::time::sleep(ENGINE_RETRY).await;
+                let mut published = driver.link.published.clone();
+                tokio::select! {
+                    () = tokio::time::sleep(ENGINE_RETRY) => {}
+                    () = Driver::stop_asked(&mut published, run.number, None) => return Ok(()),
+                }
             }
             other => break other,
         }

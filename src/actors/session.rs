@@ -397,6 +397,18 @@ impl Handler<Stop> for Session {
             // A stop is under way that is at least as quick: this one joins it.
             return Box::pin(fut::ready(Ok(Some(run))));
         }
+        let behind = self
+            .recorder
+            .record()
+            .and_then(SessionRecord::live_run)
+            .is_some_and(|first| first.number != run);
+        if behind {
+            // It waits for the run before it: there is nobody to tell and nothing to undo.
+            let dir = self.core.shared.session_dir(self.core.ulid);
+            super::environment::forget(&dir, run);
+            let appended = self.append(run, driver::taken_back(now), Vec::new(), Vec::new());
+            return Box::pin(appended.map(move |result, _, _| result.map(|_| Some(run))));
+        }
         let signal = if message.grace.is_zero() {
             "SIGKILL"
         } else {

@@ -35,9 +35,18 @@ pub struct System {
 impl System {
     /// Runs `work` on a runtime with room for actors, and gives its result.
     /// Blocks; everything that was spawned is gone when it returns.
-    pub fn block_on<T>(work: impl Future<Output = T>) -> T {
-        let runner = actix::System::with_tokio_rt(runtime);
-        runner.block_on(work)
+    ///
+    /// # Errors
+    /// `internal` when the system gives no threads.
+    pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T> {
+        let runtime = runtime().map_err(|error| {
+            Error::new(
+                ErrorCode::Internal,
+                format!("cannot start threads: {error}"),
+            )
+        })?;
+        let runner = actix::System::with_tokio_rt(move || runtime);
+        Ok(runner.block_on(work))
     }
 
     /// Opens the home: its journal is locked for this process from here on.
@@ -95,19 +104,15 @@ impl System {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(2, 8);
-    let built = tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("cldpd")
         .enable_all()
-        .build();
-    built.unwrap_or_else(|error| {
-        // Without threads there is nothing that could report it better.
-        panic!("cannot start threads: {error}")
-    })
+        .build()
 }
 
 fn runtimes(

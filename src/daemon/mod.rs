@@ -17,7 +17,6 @@ use crate::client::Home;
 use crate::model::{Error, ErrorCode, Result, RuntimeName};
 use activity::Activity;
 use server::{Server, Why};
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,20 +29,20 @@ pub struct Options {
     pub docker_host: Option<String>,
     /// Started by a client, not in a terminal: leave its session.
     pub detached: bool,
+    /// Told one line of JSON: `{"ready":true}` once it serves, or `{"error":{…}}`.
+    pub announce: fn(&str),
 }
 
 /// Runs the daemon until it is told to end, or has nothing left to do.
-///
-/// Writes one line of JSON to standard output: `{"ready":true}` once it
-/// serves, or `{"error":{…}}`. Everything else goes to standard error.
 ///
 /// # Errors
 /// `refused` when another daemon has the home; `journal_failed`; what is wrong
 /// with the configuration or the socket.
 pub fn run(options: Options) -> Result<()> {
+    let announce = options.announce;
     let result = live(options);
     if let Err(error) = &result {
-        announce(&serde_json::json!({ "error": error }));
+        announce(&serde_json::json!({ "error": error }).to_string());
     }
     result
 }
@@ -53,13 +52,13 @@ fn live(options: Options) -> Result<()> {
         home,
         docker_host,
         detached,
+        announce,
     } = options;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     if detached {
         // Fails only for a process that leads a group, which then needs it not.
         let _ = rustix::process::setsid();
     }
-    start_log();
     home.make()?;
     let config = Config::read(&home)?;
     let lock = socket::lock(&home)?;
@@ -75,23 +74,23 @@ fn live(options: Options) -> Result<()> {
     };
     System::block_on(async {
         let system = System::open(settings).await?;
-        let served = serve(&home, &config, &system).await;
+        let served = serve(&home, &config, &system, announce).await;
         system.leave().await;
         served
-    })?;
+    })??;
     // Held until nothing of ours writes any more.
     drop(lock);
     Ok(())
 }
 
-async fn serve(home: &Home, config: &Config, system: &System) -> Result<()> {
+async fn serve(home: &Home, config: &Config, system: &System, announce: fn(&str)) -> Result<()> {
     let activity = Arc::new(Activity::new());
     let mut announced = false;
     loop {
         let listener = socket::listen(home)?;
         let server = Server::new(home.clone(), config, system.handle(), activity.clone());
         if !announced {
-            announce(&serde_json::json!({ "ready": true }));
+            announce(r#"{"ready":true}"#);
             tracing::info!(pid = std::process::id(), home = %home.root().display(), "ready");
             announced = true;
         }
@@ -105,24 +104,6 @@ async fn serve(home: &Home, config: &Config, system: &System) -> Result<()> {
             Why::Idle => {}
         }
     }
-}
-
-fn announce(line: &serde_json::Value) {
-    // Whoever started us may be gone; there is nobody else to tell.
-    let _ = writeln!(std::io::stdout(), "{line}");
-    let _ = std::io::stdout().flush();
-}
-
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CLDPD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sled=warn,bollard=warn"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .finish();
-    // A second daemon in one process (in tests) keeps the first one's log.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// The daemon is going away.

@@ -95,6 +95,8 @@ pub enum Phase {
     Over {
         /// How.
         end: End,
+        /// When.
+        at: Timestamp,
         /// The container it had.
         place: Option<Place>,
     },
@@ -322,6 +324,7 @@ impl RunState {
                 };
                 go(Phase::Over {
                     end,
+                    at: time,
                     place: Some(place.clone()),
                 })
             }
@@ -333,11 +336,12 @@ impl RunState {
                 };
                 go(Phase::Over {
                     end,
+                    at: time,
                     place: phase.place().cloned(),
                 })
             }
 
-            (Phase::Over { end, place }, E::RunEnded { outcome }) => {
+            (Phase::Over { end, at, place }, E::RunEnded { outcome }) => {
                 let (code, error) = match end {
                     End::Exited { code, .. } => (Some(*code), None),
                     End::Error { code, message } => (None, Some((*code, message.clone()))),
@@ -345,7 +349,7 @@ impl RunState {
                 Ok(Self::Ended {
                     outcome: outcome.clone(),
                     code,
-                    at: time,
+                    at: *at,
                     place: place.clone(),
                     error,
                 })

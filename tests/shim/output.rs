@@ -232,3 +232,56 @@ async fn a_spool_that_was_tampered_with_is_told_after_the_good_records() {
     assert!(matches!(place.spool(), Err(SpoolError::Missing { .. })));
     shim.stop(id(), 0, std::time::Duration::ZERO).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_full_disk_makes_the_agent_wait_until_there_is_room() {
+    const LIMIT: u64 = 2 << 20;
+    let place = Place::empty();
+    // A limit on the size of files stands for the full disk.
+    let script = format!("ulimit -S -f {} && exec \"$@\"", LIMIT / 512);
+    let status = std::process::Command::new("/bin/sh")
+        .args(["-c", &script, "sh"])
+        .arg(place.dir.session.shim())
+        .args(cldpd::runtime::shim::local_arguments(&place.dir))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let shim = place.connect(1).await;
+    shim.run(&sh("head -c 9000000 /dev/zero | tr '\\0' z"))
+        .await
+        .unwrap();
+    let mut reader = place.follow(&shim);
+    let rest = std::time::Duration::from_secs(2);
+    loop {
+        let more = tokio::time::timeout(rest, reader.more()).await;
+        if more.is_err() && reader.spool.position() > LIMIT - (600 << 10) {
+            break;
+        }
+    }
+    assert!(spool_size(&place) <= LIMIT);
+    // It still takes commands, and says so.
+    let signal = id();
+    shim.signal(signal, 0, 18).await.unwrap();
+    let done = |c: &Control| matches!(c, Control::Done { id, ok: true, .. } if *id == signal);
+    reader.until_control(done).await;
+    let none = rustix::process::Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let pid = rustix::process::Pid::from_raw(place.pid());
+    rustix::process::prlimit(pid, rustix::process::Resource::Fsize, none).unwrap();
+    let records = reader.end().await;
+    assert!(output(&records, 0, Stream::Stdout) == vec![b'z'; 9_000_000]);
+    assert_eq!(exit_of(&records, 0), Some((0, None)));
+    let noted = |c: &Control| matches!(c, Control::Note { code, .. } if code == "slow_disk");
+    assert!(controls(&records).iter().any(noted));
+}
+
+#[tokio::test]
+async fn the_agent_dies_before_its_witness_when_memory_is_short() {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let own: i32 = own.trim().parse().unwrap();
+    let records = run_to_end(&program(&["cat", "/proc/self/oom_score_adj"])).await;
+    let score: i32 = text(&records, 0).trim().parse().unwrap();
+    assert_eq!(score, (own + 500).min(1000));
+}

@@ -1,8 +1,8 @@
 //! `cldpd daemon`.
 
-use crate::cli::Context;
 use crate::cli::args::{Format, FormatArgs};
 use crate::cli::error::Done;
+use crate::cli::{Context, ui};
 use crate::client::Client;
 use crate::model::api::{DaemonStatus, DaemonStopRequest};
 use crate::model::{Result, Timestamp, exit};
@@ -40,10 +40,13 @@ pub struct RunArgs {
 
 /// Is the daemon.
 pub(super) fn run(context: &mut Context, args: &RunArgs) -> Done {
+    ui::log_to_stderr();
     crate::daemon::run(crate::daemon::Options {
         home: context.home()?,
         docker_host: context.global.docker_host.clone(),
         detached: args.detached,
+        // A client that started us reads it; nobody in a terminal does.
+        announce: if args.detached { ui::announce } else { |_| () },
     })?;
     Ok(exit::OK)
 }

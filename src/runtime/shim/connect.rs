@@ -2,8 +2,8 @@
 //! before anything is said.
 
 use super::bytes::Bad;
-use super::client::{Hello, ShimError};
 use super::files;
+use super::types::{Hello, ShimError};
 use super::wire::{self, Answer, Request};
 use crate::model::Ulid;
 use crate::runtime::session_dir::RunDir;

@@ -7,6 +7,8 @@
 #[path = "../../../shim/bytes.rs"]
 pub mod bytes;
 mod client;
+#[path = "../../../shim/command.rs"]
+pub mod command;
 mod connect;
 #[path = "../../../shim/crc.rs"]
 pub mod crc;
@@ -27,13 +29,15 @@ pub mod spool;
 pub(crate) mod stat;
 #[cfg(test)]
 mod tests;
+mod types;
 #[path = "../../../shim/wire.rs"]
 pub mod wire;
 
-pub use client::{Hello, RunBody, Shim, ShimError};
+pub use client::Shim;
 pub use connect::Peer;
 pub use install::{container_command, install, local_arguments, prepare_run};
 pub use read::{Control, Record, RecordBody, Spool, SpoolError};
+pub use types::{Hello, RunBody, ShimError};
 
 /// The shim's program; empty where this machine cannot run it.
 pub const BINARY: &[u8] = include_bytes!(env!("CLDPD_SHIM"));

@@ -234,7 +234,7 @@ impl Spool {
         let mut records = Vec::new();
         let mut bytes = 0;
         while self.damaged.is_none() && upto.is_none_or(|upto| self.position < upto) {
-            let next = self.next().map_err(|source| SpoolError::Io {
+            let next = self.next(upto).map_err(|source| SpoolError::Io {
                 dir: self.place.clone(),
                 source,
             })?;
@@ -276,7 +276,7 @@ impl Spool {
         self.damaged = Some((self.position, why.to_owned()));
     }
 
-    fn next(&mut self) -> io::Result<Next> {
+    fn next(&mut self, upto: Option<u64>) -> io::Result<Next> {
         loop {
             let wanted = match spool::parse(&self.window[self.used..]) {
                 Parsed::Frame(head, payload, length) => {
@@ -290,7 +290,7 @@ impl Spool {
             self.offset += self.used as u64;
             self.window.drain(..self.used);
             self.used = 0;
-            self.fill()?;
+            self.fill(upto)?;
             if self.window.is_empty() {
                 return Ok(Next::End);
             }
@@ -300,11 +300,17 @@ impl Spool {
         }
     }
 
-    /// Reads on until the window is full or the file ends.
-    fn fill(&mut self) -> io::Result<()> {
+    /// Reads on until the window is full or the file ends, and never beyond
+    /// `upto`: what lies there is not written yet, and may be written over.
+    fn fill(&mut self, upto: Option<u64>) -> io::Result<()> {
         let mut have = self.window.len();
-        self.window.resize(WINDOW, 0);
-        while have < WINDOW {
+        let written = upto.map_or(u64::MAX, |upto| upto.saturating_sub(self.position));
+        let full = usize::try_from(written).unwrap_or(WINDOW).min(WINDOW);
+        if have >= full {
+            return Ok(());
+        }
+        self.window.resize(full, 0);
+        while have < full {
             let at = self.offset + have as u64;
             match self.segment.read_at(&mut self.window[have..], at) {
                 Ok(0) => break,

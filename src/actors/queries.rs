@@ -1,0 +1,158 @@
+//! What the routes and the library ask: nothing here changes anything.
+
+use super::directory;
+use super::follow::{Firehose, Follow};
+use super::handle::{Handle, blocking};
+use super::launch;
+use super::supervisor::{LookAtQueue, Queue};
+use super::view;
+use crate::model::api::{
+    EventsQuery, FirehoseQuery, Inspection, ListQuery, SessionView, WaitResponse,
+};
+use crate::model::{Error, ErrorCode, Result, Ulid};
+
+impl Handle {
+    /// Waits until a run is over; all of the session's, unless one is named.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`.
+    pub async fn wait(&self, target: &str, run: Option<u32>) -> Result<WaitResponse> {
+        let ulid = self.shared.directory.resolve(target)?;
+        if let Some(number) = run
+            && self.load(ulid)?.runs.len() <= number as usize
+        {
+            let message = format!("{target} has no run {number}");
+            return Err(Error::new(ErrorCode::SessionNotFound, message));
+        }
+        self.wait_for(ulid, run).await
+    }
+
+    pub(super) async fn wait_for(&self, ulid: Ulid, run: Option<u32>) -> Result<WaitResponse> {
+        let mut durable = self.shared.hub.follow(ulid);
+        loop {
+            durable.borrow_and_update();
+            let record = self.load(ulid)?;
+            let awaited = match run {
+                Some(number) => record.runs.get(number as usize),
+                None if record.is_live() => None,
+                None => record.runs.last(),
+            };
+            if let Some(end) = awaited.and_then(view::end) {
+                return Ok(WaitResponse { id: record.id, end });
+            }
+            if durable.changed().await.is_err() {
+                return Err(directory::not_found(record.id.as_str()));
+            }
+        }
+    }
+
+    /// Sessions, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn list(&self, query: ListQuery) -> Result<Vec<SessionView>> {
+        let positions = self.queue().await?.positions;
+        let shared = self.shared.clone();
+        blocking(move || {
+            let limit = query.limit.unwrap_or(usize::MAX);
+            let mut views = Vec::new();
+            if query.live_only() {
+                for ulid in shared.directory.live() {
+                    let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
+                        continue;
+                    };
+                    if view::matches(&record, &query) && views.len() < limit {
+                        views.push(view::session(&record, positions.get(&ulid).copied()));
+                    }
+                }
+                return Ok(views);
+            }
+            for record in shared.reader.sessions() {
+                if views.len() >= limit {
+                    break;
+                }
+                let record = record.map_err(Error::from)?;
+                if view::matches(&record, &query) {
+                    let position = positions.get(&record.ulid).copied();
+                    views.push(view::session(&record, position));
+                }
+            }
+            Ok(views)
+        })
+        .await
+    }
+
+    /// Everything known of a session.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`.
+    pub async fn inspect(&self, target: &str) -> Result<Inspection> {
+        let ulid = self.shared.directory.resolve(target)?;
+        let record = self.load(ulid)?;
+        let spec = self.spec(ulid)?;
+        let position = self.queue().await?.positions.get(&ulid).copied();
+        let argv = record
+            .current_run()
+            .map(|run| launch::command_line(&spec, &record, run).argv)
+            .unwrap_or_default();
+        Ok(Inspection {
+            view: view::session(&record, position),
+            spec,
+            last_seq: self.shared.reader.last_seq(ulid).map_err(Error::from)?,
+            argv,
+            directory: self.shared.session_dir(ulid).path().display().to_string(),
+            record,
+        })
+    }
+
+    /// A session's events.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`; `session_not_found` for a run that is not there.
+    pub async fn events(&self, target: &str, query: EventsQuery) -> Result<Follow> {
+        let ulid = self.shared.directory.resolve(target)?;
+        if let Some(run) = query.run {
+            let runs = self.load(ulid)?.runs.len();
+            if run as usize >= runs {
+                let message = format!("{target} has no run {run}");
+                let hint = format!("it has runs 0 to {}", runs.saturating_sub(1));
+                return Err(Error::new(ErrorCode::SessionNotFound, message).hint(hint));
+            }
+        }
+        let shared = self.shared.clone();
+        blocking(move || Follow::new(shared, ulid, query)).await
+    }
+
+    /// Events of all sessions.
+    ///
+    /// # Errors
+    /// `usage` for a cursor that is none.
+    pub fn firehose(&self, query: FirehoseQuery) -> Result<Firehose> {
+        Firehose::new(self.shared.clone(), query)
+    }
+
+    /// Live runs that are let go, and those that wait.
+    ///
+    /// # Errors
+    /// When the daemon is leaving.
+    pub async fn counts(&self) -> Result<(u32, u32)> {
+        let queue = self.queue().await?;
+        Ok((queue.running as u32, queue.waiting as u32))
+    }
+
+    /// Runs that were under way when this daemon started.
+    #[must_use]
+    pub const fn adopted(&self) -> u32 {
+        self.adopted
+    }
+
+    /// The number of the last durable commit.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.shared.reader.watermark()
+    }
+
+    pub(super) async fn queue(&self) -> Result<Queue> {
+        self.ask(LookAtQueue).await
+    }
+}

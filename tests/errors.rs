@@ -310,7 +310,7 @@ hint: `cldpd daemon stop` ends it; sessions go on
         },
         code: 69,
         stderr: "\
-error: the daemon is version 99.1.0, this command is version VERSION
+error: the daemon is version 99.1.0, and this is VERSION
 hint: cldpd daemon restart
 ",
     },
@@ -334,7 +334,7 @@ hint: cldpd start myrepo --prompt \"fix the flaky test\"
         },
         code: 2,
         stderr: "\
-error: cannot read the prompt from /nowhere/task.md: No such file or directory (os error 2)
+error: cannot read the prompt from /nowhere/task.md: No such file or directory
 ",
     },
     Case {

@@ -15,7 +15,9 @@ pub fn await_death(pid: i32) {
     };
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
     let patience = rustix::time::Timespec::try_from(WATCHDOG).expect("a short time");
-    let ended = poll(&mut watched, Some(&patience)).expect("a pidfd can be polled");
+    // A library in this process may have taken a signal meanwhile.
+    let ended = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&patience)))
+        .expect("a pidfd can be polled");
     assert_eq!(ended, 1, "process {} does not end", pid.as_raw_nonzero());
 }
 

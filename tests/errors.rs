@@ -311,7 +311,7 @@ hint: `cldpd daemon stop` ends it; sessions go on
         code: 69,
         stderr: "\
 error: the daemon is version 99.1.0, and this is VERSION
-hint: cldpd daemon restart
+hint: `cldpd daemon restart` (sessions go on)
 ",
     },
     Case {

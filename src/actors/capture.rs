@@ -46,9 +46,9 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         .run(number, place.attempt);
     let ours = |a: &Attached| a.run == number && a.attempt == place.attempt;
     let attached = driver.attached.take().filter(ours);
-    let shim = match attached {
-        Some(attached) => Some(attached.shim),
-        None => adopt(driver, number, &dir).await?,
+    let (shim, adopted) = match attached {
+        Some(attached) => (Some(attached.shim), None),
+        None => adopt(driver, &dir).await?,
     };
     let expect = (ulid, number, place.attempt);
     let opened = tokio::task::spawn_blocking({
@@ -64,6 +64,7 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         spool: None,
         known: 0,
         sent_stop: None,
+        adopted,
     };
     match spool {
         Ok(spool) => reading.spool = Some(spool),
@@ -75,8 +76,9 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
     }
 }
 
-/// Takes over a run that another generation or daemon launched.
-async fn adopt(driver: &Driver, number: u32, dir: &RunDir) -> Result<Option<Shim>, Over> {
+/// Takes over a run that another generation or daemon launched. Gives what is
+/// to be noted about it.
+async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Option<Shim>, Option<String>), Over> {
     let connected = connect(driver, dir, PATIENCE).await;
     let message = match &connected {
         Ok(_) => "a daemon that started later goes on with this run".to_owned(),
@@ -84,12 +86,7 @@ async fn adopt(driver: &Driver, number: u32, dir: &RunDir) -> Result<Option<Shim
         Err(ShimError::Displaced { .. }) => return Err(gone()),
         Err(error) => format!("the shim cannot be talked to ({error}); waiting for the end"),
     };
-    let note = EventKind::Note {
-        code: "adopted".to_owned(),
-        message,
-    };
-    driver.link.record(number, vec![note]).await?;
-    Ok(connected.ok())
+    Ok((connected.ok(), Some(message)))
 }
 
 async fn connect(driver: &Driver, dir: &RunDir, patience: Duration) -> Result<Shim, ShimError> {
@@ -126,6 +123,8 @@ struct Reading {
     /// The spool is known to hold so many bytes.
     known: u64,
     sent_stop: Option<Ulid>,
+    /// To be noted once what was said meanwhile is recorded, with its own times.
+    adopted: Option<String>,
 }
 
 impl Reading {
@@ -147,6 +146,7 @@ impl Reading {
                 }
                 continue;
             }
+            self.note_adoption(driver).await?;
             if self.tracker.is_finished() {
                 return self.finish(driver, None).await;
             }
@@ -188,7 +188,17 @@ impl Reading {
     async fn after_death(mut self, driver: &mut Driver) -> Result<(), Over> {
         let exit = self.wait(driver).await;
         while self.read_batch(driver, None).await?.is_some() {}
+        self.note_adoption(driver).await?;
         self.finish(driver, Some(exit)).await
+    }
+
+    async fn note_adoption(&mut self, driver: &Driver) -> Result<(), Over> {
+        let Some(message) = self.adopted.take() else {
+            return Ok(());
+        };
+        let code = "adopted".to_owned();
+        let note = EventKind::Note { code, message };
+        driver.link.record(self.number, vec![note]).await
     }
 
     /// Reads and records one batch. Returns how far the spool may be trimmed,
@@ -283,6 +293,8 @@ impl Reading {
     /// Records the end. `exit` is the engine's word, when the shim is dead.
     async fn finish(mut self, driver: &Driver, exit: Option<Option<ExitInfo>>) -> Result<(), Over> {
         let ending = self.tracker.ending();
+        let now = Timestamp::now();
+        let finished = self.tracker.ended_at().unwrap_or(now);
         let end = match ending {
             Ending::Exited { code, signal, .. } => {
                 let oom_killed = signal.as_deref() == Some(SIGKILL)
@@ -292,6 +304,7 @@ impl Reading {
                         .is_some_and(|exit| exit.oom_killed);
                 EventKind::ContainerExited {
                     code,
+                    finished,
                     oom_killed,
                     signal,
                 }
@@ -305,12 +318,8 @@ impl Reading {
             }
             Ending::Unknown => self.without_record(driver, exit.flatten()),
         };
-        let (mut events, cursors) = self.tracker.close(Timestamp::now());
-        let time = match self.tracker.ended_at() {
-            Some(time) => time,
-            None => Timestamp::now(),
-        };
-        events.push((time, end));
+        let (mut events, cursors) = self.tracker.close(now);
+        events.push((finished, end));
         driver.link.record_with(self.number, events, cursors).await
     }
 
@@ -354,6 +363,7 @@ impl Reading {
                 };
                 EventKind::ContainerExited {
                     code,
+                    finished: exit.finished.unwrap_or_else(Timestamp::now),
                     oom_killed: exit.oom_killed,
                     signal,
                 }

@@ -193,6 +193,7 @@ mod tests {
                 id: Ulid(7)
             }),
             Just(EventKind::ContainerExited {
+                finished: Timestamp(3),
                 code: 0,
                 oom_killed: false,
                 signal: None

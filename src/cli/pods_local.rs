@@ -38,6 +38,14 @@ pub fn check(home: &Home, names: Vec<String>) -> Result<Vec<(String, Vec<Error>)
     Ok(checked.collect())
 }
 
+/// Names that a pod inherits and that are not set here.
+pub fn unset(home: &Home, name: &str) -> Vec<String> {
+    let inherited = pods(home).load(name).map(|pod| pod.spec.inherit_env);
+    let mut names = inherited.unwrap_or_default();
+    names.retain(|name| std::env::var_os(name).is_none());
+    names
+}
+
 fn pods(home: &Home) -> Pods {
     let user_home = std::env::var_os("HOME").filter(|home| !home.is_empty());
     Pods::new(home.pods(), user_home.map(PathBuf::from))

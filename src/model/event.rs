@@ -151,6 +151,9 @@ pub enum EventKind {
     ContainerExited {
         /// The exit code, 128 + n for signal n.
         code: u8,
+        /// When, by the clock of who saw it: the event's own time never goes
+        /// back, and may be later when the end was learnt later.
+        finished: Timestamp,
         /// It was killed for want of memory.
         oom_killed: bool,
         /// The signal that ended it.

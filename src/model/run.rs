@@ -313,6 +313,7 @@ impl RunState {
                 Phase::Running { place, .. },
                 E::ContainerExited {
                     code,
+                    finished,
                     oom_killed,
                     signal,
                 },
@@ -324,7 +325,7 @@ impl RunState {
                 };
                 go(Phase::Over {
                     end,
-                    at: time,
+                    at: *finished,
                     place: Some(place.clone()),
                 })
             }

@@ -120,6 +120,10 @@ fn check(context: &mut Context, names: Vec<String>) -> Done {
     for (name, problems) in checked {
         if problems.is_empty() {
             context.ui.line(&format!("{name}: ok"))?;
+            for variable in pods_local::unset(&context.home()?, &name) {
+                let text = format!("{variable} is not set here; pod {name} inherits it");
+                context.ui.note(&text);
+            }
             continue;
         }
         code = exit::FAILED;

@@ -281,6 +281,14 @@ fn unreachable_engine(endpoint: &Endpoint, error: &EngineError) -> RuntimeError 
         }
         return unavailable(format!("there is no socket {endpoint}"), running());
     }
+    if let EngineError::DockerResponseServerError {
+        status_code: 401 | 403,
+        message,
+    } = error
+    {
+        let cause = format!("the engine at {endpoint} refuses: {}", short(message));
+        return unavailable(cause, None);
+    }
     let stranger = match error {
         EngineError::DockerResponseServerError { message, .. }
         | EngineError::JsonDataError { message, .. } => Some(message.clone()),

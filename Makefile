@@ -20,7 +20,7 @@ build: ## build the command, for every day
 
 test: ## run everything, on a real engine too: finds one, or installs and starts one
 	./scripts/engine.sh
-	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 lint: ## formatting, clippy and documentation with warnings denied, scripts
 	$(CARGO) fmt --check

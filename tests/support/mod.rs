@@ -15,7 +15,9 @@ pub use env::TestEnv;
 use std::time::Duration;
 
 /// How long any single wait may take before the test fails. No test is as slow
-/// as that by design; a machine with two cores and eight builds may be.
+/// as that by design; a machine with two cores and eight builds may be. Whoever
+/// works on the tests themselves builds with `CLDPD_TEST_PATIENCE` set, and
+/// learns sooner what hangs.
 pub const WATCHDOG: Duration = Duration::from_secs(match option_env!("CLDPD_TEST_PATIENCE") {
     None => 180,
     Some(_) => 25,

@@ -257,6 +257,12 @@ pub trait Runtime: Send + Sync {
     /// Removes all that this session has in the engine: containers, snapshots, volumes.
     async fn remove_session(&self, home: HomeId, session: Ulid) -> Result<()>;
 
+    /// Removes a pod's image, if it is this home's and nothing uses it.
+    /// Where nothing is built there is none.
+    async fn remove_image(&self, _home: HomeId, _tag: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Deletes a directory of ours in which containers may have made files that are not ours.
     async fn purge(&self, dir: &Path) -> Result<()>;
 }

@@ -158,6 +158,8 @@ impl Demo {
             return Ok(());
         }
         self.say(context, "Everything that was made is removed again:")?;
+        // Of a pod that is gone, the image goes with the last session.
+        remove(&self.home.pods().join("demo")).map_err(|error| self.failed(&error))?;
         self.type_in(context, &["rm", "--all", "--force"]).await?;
         self.type_in(context, &["daemon", "stop"]).await?;
         let removed = remove(self.home.root());

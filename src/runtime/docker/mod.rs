@@ -159,6 +159,10 @@ impl Runtime for Docker {
         removal::remove_session(&*self.engine().await?, home, session).await
     }
 
+    async fn remove_image(&self, home: HomeId, tag: &str) -> Result<()> {
+        removal::remove_pod_image(&*self.engine().await?, home, tag).await
+    }
+
     async fn purge(&self, dir: &Path) -> Result<()> {
         let Some(refused) = purge::beneath(&self.sessions, dir).await? else {
             return Ok(());

@@ -139,25 +139,53 @@ async fn remove_snapshots(engine: &Engine, home: HomeId, session: Ulid) -> Resul
         .call(QUICK, engine.client.list_images(Some(options)))
         .await
         .map_err(|failure| failure.of_image("of the session"))?;
-    // A later snapshot rests on the earlier ones: the newest first.
+    // A later snapshot rests on the earlier ones, and the engine tells times by
+    // the second only: what is refused is tried again as long as others go.
     let mut list = list;
     list.sort_by_key(|image| std::cmp::Reverse(image.created));
-    let mut kept = None;
-    for image in list {
-        match remove_image(engine, &image.id).await {
-            Ok(()) => {}
-            // Somebody made a container or an image of it. The rest goes all the same.
-            Err(Failure::Refused { message, .. }) => {
-                kept.get_or_insert(RuntimeError::Image {
-                    tag: image.id.clone(),
-                    cause: format!("it cannot be removed: {message}"),
-                    hint: None,
-                });
+    loop {
+        let before = list.len();
+        let mut kept = None;
+        let mut left = Vec::new();
+        for image in list {
+            match remove_image(engine, &image.id).await {
+                Ok(()) => {}
+                // Somebody made a container or an image of it. The rest goes all the same.
+                Err(Failure::Refused { message, .. }) => {
+                    kept.get_or_insert(RuntimeError::Image {
+                        tag: image.id.clone(),
+                        cause: format!("it cannot be removed: {message}"),
+                        hint: None,
+                    });
+                    left.push(image);
+                }
+                Err(failure) => return Err(failure.of_image(&image.id)),
             }
-            Err(failure) => return Err(failure.of_image(&image.id)),
+        }
+        match kept {
+            None => return Ok(()),
+            Some(error) if left.len() == before => return Err(error),
+            Some(_) => list = left,
         }
     }
-    kept.map_or(Ok(()), Err)
+}
+
+/// Removes the image of a pod, if it is this home's and nothing uses it.
+pub(super) async fn remove_pod_image(engine: &Engine, home: HomeId, tag: &str) -> Result<()> {
+    let Some(image) = look_image(engine, &full_tag(tag)).await? else {
+        return Ok(());
+    };
+    let carried = image
+        .config
+        .and_then(|config| config.labels)
+        .unwrap_or_default();
+    if carried.get(labels::HOME) != Some(&home.to_string()) {
+        return Ok(());
+    }
+    match remove_image(engine, &full_tag(tag)).await {
+        Ok(()) | Err(Failure::Refused { .. }) => Ok(()),
+        Err(failure) => Err(failure.of_image(tag)),
+    }
 }
 
 /// Removes an image with all its tags; one that is gone is removed.

@@ -213,7 +213,8 @@ impl Handle {
         (values, notes)
     }
 
-    /// Asks the current run to stop.
+    /// Asks a session to stop: its current run, and those that wait behind it;
+    /// or one run, where the request names it.
     ///
     /// # Errors
     /// `session_not_found`, `ambiguous`, `usage`.
@@ -244,7 +245,7 @@ impl Handle {
         let ended = |record: &SessionRecord| {
             let run = match run {
                 Some(number) => record.runs.get(number as usize),
-                None => record.runs.last(),
+                None => record.current_run(),
             };
             run.and_then(view::end)
         };
@@ -257,8 +258,21 @@ impl Handle {
             return Ok(over);
         }
         let session = self.ask(Child(ulid)).await??;
-        let stopped = session.send(Stop { run, grace, by }).await;
-        let Some(stopping) = stopped.map_err(|_| leaving())?? else {
+        // The last first, so that none begins when the one before it ends.
+        let wanted: Vec<u32> = match run {
+            Some(number) => vec![number],
+            None => {
+                let live = record.runs.iter().filter(|run| !run.state.is_ended());
+                live.rev().map(|run| run.number).collect()
+            }
+        };
+        let mut stopping = None;
+        for number in wanted {
+            let run = Some(number);
+            let stopped = session.send(Stop { run, grace, by }).await;
+            stopping = stopped.map_err(|_| leaving())??.or(stopping);
+        }
+        let Some(stopping) = stopping else {
             return Ok(StopResponse {
                 ended: ended(&self.load(ulid)?),
                 ..over

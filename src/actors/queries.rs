@@ -9,7 +9,7 @@ use super::view;
 use crate::model::api::{
     EventsQuery, FirehoseQuery, Inspection, ListQuery, SessionView, WaitResponse,
 };
-use crate::model::{Error, ErrorCode, Result, Ulid};
+use crate::model::{Error, ErrorCode, Result, SessionRecord, Ulid};
 
 impl Handle {
     /// Waits until a run is over; all of the session's, unless one is named.
@@ -18,11 +18,8 @@ impl Handle {
     /// `session_not_found`, `ambiguous`.
     pub async fn wait(&self, target: &str, run: Option<u32>) -> Result<WaitResponse> {
         let ulid = self.shared.directory.resolve(target)?;
-        if let Some(number) = run
-            && self.load(ulid)?.runs.len() <= number as usize
-        {
-            let message = format!("{target} has no run {number}");
-            return Err(Error::new(ErrorCode::SessionNotFound, message));
+        if let Some(number) = run {
+            has_run(&self.load(ulid)?, number)?;
         }
         self.wait_for(ulid, run).await
     }
@@ -35,7 +32,7 @@ impl Handle {
             let awaited = match run {
                 Some(number) => record.runs.get(number as usize),
                 None if record.is_live() => None,
-                None => record.runs.last(),
+                None => record.current_run(),
             };
             if let Some(end) = awaited.and_then(view::end) {
                 return Ok(WaitResponse { id: record.id, end });
@@ -111,13 +108,8 @@ impl Handle {
     /// `session_not_found`, `ambiguous`; `session_not_found` for a run that is not there.
     pub async fn events(&self, target: &str, query: EventsQuery) -> Result<Follow> {
         let ulid = self.shared.directory.resolve(target)?;
-        if let Some(run) = query.run {
-            let runs = self.load(ulid)?.runs.len();
-            if run as usize >= runs {
-                let message = format!("{target} has no run {run}");
-                let hint = format!("it has runs 0 to {}", runs.saturating_sub(1));
-                return Err(Error::new(ErrorCode::SessionNotFound, message).hint(hint));
-            }
+        if let Some(number) = query.run {
+            has_run(&self.load(ulid)?, number)?;
         }
         let shared = self.shared.clone();
         blocking(move || Follow::new(shared, ulid, query)).await
@@ -155,4 +147,15 @@ impl Handle {
     pub(super) async fn queue(&self) -> Result<Queue> {
         self.ask(LookAtQueue).await
     }
+}
+
+/// Refuses a run that the session does not have.
+fn has_run(record: &SessionRecord, number: u32) -> Result<()> {
+    let hint = match record.runs.len() {
+        runs if runs > number as usize => return Ok(()),
+        1 => "it has run 0 only".to_owned(),
+        runs => format!("it has runs 0 to {}", runs.saturating_sub(1)),
+    };
+    let message = format!("{} has no run {number}", record.id);
+    Err(Error::new(ErrorCode::SessionNotFound, message).hint(hint))
 }

@@ -175,7 +175,8 @@ pub struct StopRequest {
     pub request: Ulid,
     /// Seconds between SIGTERM and SIGKILL. At most 3600; 0 kills at once.
     pub grace: u32,
-    /// Only this run, and nothing if it is over.
+    /// Only this run, and nothing if it is over. Without it the current run is
+    /// stopped, and those that wait behind it are taken back.
     #[serde(default)]
     pub run: Option<u32>,
     /// Answer when the run is over, not when the stop is recorded.

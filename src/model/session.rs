@@ -3,6 +3,7 @@
 use super::agent_event::AgentEvent;
 use super::event::{Event, EventKind, How};
 use super::ids::{PodName, SessionId, Ulid};
+use super::outcome::Outcome;
 use super::run::{IllegalTransition, RunState};
 use super::spec::{AgentKind, ImageConfig, Keep, RuntimeName};
 use super::time::Timestamp;
@@ -210,10 +211,16 @@ impl SessionRecord {
         self.runs.iter().find(|run| !run.state.is_ended())
     }
 
-    /// The run that says how the session stands: the live one, else the last.
+    /// The run that says how the session stands: the live one, else the last
+    /// that was not taken back before it ran, else the last.
     #[must_use]
     pub fn current_run(&self) -> Option<&RunRecord> {
-        self.live_run().or_else(|| self.runs.last())
+        let taken_back = |run: &&RunRecord| match &run.state {
+            RunState::Ended { outcome, .. } => *outcome == Outcome::Cancelled,
+            RunState::Live { .. } => false,
+        };
+        let ran = || self.runs.iter().rev().find(|run| !taken_back(run));
+        self.live_run().or_else(ran).or_else(|| self.runs.last())
     }
 
     /// Whether a run is not over.

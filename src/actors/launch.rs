@@ -127,6 +127,7 @@ async fn snapshot(
     };
     let owner = driver.owner(last.number, place.attempt);
     let tag = format!("cldpd-snapshot:{}-r{}", record.id, run.number);
+    let mut told = false;
     let taken = loop {
         // Its last record may be here before the engine has seen it end.
         let waited = driver.runtime.wait(&owner, &place.container).await;
@@ -146,7 +147,10 @@ async fn snapshot(
         };
         match result {
             Err(RuntimeError::Unavailable { cause, .. }) => {
-                tracing::warn!(session = %driver.link.ulid, cause, "waiting for the engine");
+                if !told {
+                    wait_for_engine(driver, run.number, &cause).await?;
+                    told = true;
+                }
                 let mut published = driver.link.published.clone();
                 tokio::select! {
                     () = tokio::time::sleep(ENGINE_RETRY) => {}
@@ -170,6 +174,20 @@ async fn snapshot(
         }
         Err(error) => driver.fail(run.number, error.into()).await,
     }
+}
+
+/// Says, where the user sees it, what the run is waiting for.
+async fn wait_for_engine(driver: &Driver, number: u32, cause: &str) -> Result<(), Over> {
+    tracing::warn!(session = %driver.link.ulid, cause, "waiting for the engine");
+    let message = format!(
+        "{} is not available: {cause}; waiting for it",
+        driver.spec.runtime
+    );
+    let code = "waiting_for_engine".to_owned();
+    driver
+        .link
+        .record(number, vec![EventKind::Note { code, message }])
+        .await
 }
 
 /// Sees to it that the container of a run that is being created runs, and that its shim has the run.

@@ -11,7 +11,7 @@ use super::session::Signal;
 use super::tracker::{Ending, Tracker};
 use crate::model::capture::OPEN_LINE_FLUSH;
 use crate::model::run::{Phase, Place};
-use crate::model::{ErrorCode, EventKind, RunState, Timestamp, Ulid};
+use crate::model::{ErrorCode, EventKind, RunState, RuntimeName, Spec, Timestamp, Ulid};
 use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{Record, Shim, ShimError, Spool, SpoolError};
 use crate::runtime::{ExitInfo, Owner, PlaceState, Runtime, RuntimeError};
@@ -314,6 +314,8 @@ impl Reading {
                     127 => ErrorCode::CommandNotFound,
                     _ => ErrorCode::CommandNotExecutable,
                 };
+                let hint = command_hint(&driver.spec);
+                let message = format!("{message}\nhint: {hint}");
                 EventKind::Error { code, message }
             }
             Ending::Unknown => self.without_record(driver, exit.flatten()),
@@ -385,6 +387,25 @@ impl Reading {
                     message,
                 }
             }
+        }
+    }
+}
+
+/// What to do about a command that could not be run.
+fn command_hint(spec: &Spec) -> String {
+    let json = spec.pod.dir.join("pod.json");
+    let json = json.display();
+    match spec.runtime {
+        RuntimeName::Local => format!("set PATH in \"env\" of {json}, or \"entrypoint\""),
+        RuntimeName::Docker | RuntimeName::Fake if spec.pod.dockerfile => {
+            let file = spec.pod.dir.join("Dockerfile");
+            format!(
+                "install it in {}, or set \"entrypoint\" in {json}",
+                file.display()
+            )
+        }
+        RuntimeName::Docker | RuntimeName::Fake => {
+            format!("use an image that has it, or set \"entrypoint\" in {json}")
         }
     }
 }

@@ -45,7 +45,8 @@ impl Handle {
         Ok(views)
     }
 
-    /// One pod.
+    /// One pod, without asking the engine when its image was built: every
+    /// dispatch begins with this.
     ///
     /// # Errors
     /// `pod_not_found`, `invalid_pod`.
@@ -53,7 +54,11 @@ impl Handle {
         let shared = self.shared.clone();
         let wanted = name.to_owned();
         let pod = blocking(move || shared.pods.load(&wanted).map_err(Error::from)).await?;
-        Ok(describe(&pod))
+        let newest = self.shared.directory.newest_by_pod();
+        Ok(PodView {
+            last_used: newest.get(&pod.spec.name).map(|ulid| dispatched(*ulid)),
+            ..describe(&pod)
+        })
     }
 
     /// How everything stands that sessions need.
@@ -143,7 +148,11 @@ fn disk_check(shared: &Shared) -> Option<Check> {
         } else {
             CheckState::Ok
         },
-        message: format!("{} MiB free beneath {}", free >> 20, home.display()),
+        message: format!(
+            "{:.1} GiB free beneath {}",
+            free as f64 / f64::from(1 << 30),
+            home.display()
+        ),
         hint: low.then(|| "make room: sessions wait when the disk is full".to_owned()),
     })
 }

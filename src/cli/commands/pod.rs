@@ -86,7 +86,12 @@ fn new(
 
 async fn show(context: &mut Context, name: &str, format: Format) -> Done {
     PodName::new(name)?;
-    let pod = context.client().await?.pod(name).await?;
+    let client = context.client().await?;
+    let mut pod = client.pod(name).await?;
+    // The listing knows of its image too.
+    if let Some(listed) = client.pods().await?.into_iter().find(|p| p.name == name) {
+        pod = listed;
+    }
     if format != Format::Table {
         context.ui.value(format, &pod)?;
         return Ok(exit::OK);

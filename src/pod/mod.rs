@@ -1,6 +1,6 @@
 //! Pods: the directories beneath `$CLDPD_HOME/pods` that say what to run.
 //!
-//! A pod is a directory with a `Dockerfile`, and optionally a `pod.json` and a
+//! A pod is a directory with a `Dockerfile` (unless it runs locally), and optionally a `pod.json` and a
 //! `template.md`. [`Pods`] finds, reads, checks and makes them.
 //!
 //! Invariant: a [`Pod`] that was loaded is valid, and no name ever leads out of
@@ -211,7 +211,9 @@ impl Pods {
         let (file, wrong) = file::read(&json_path, &json.unwrap_or_default(), &places);
         // What stands in a file that cannot be understood might have named the image.
         let image_unknown = !json_readable || !wrong.is_empty();
-        if !dockerfile && file.image.is_none() && !image_unknown {
+        // A plain process needs no image.
+        let imageless = file.runtime == Some(RuntimeName::Local);
+        if !dockerfile && file.image.is_none() && !image_unknown && !imageless {
             problems.push(PodError::NoDockerfile { dir: path.clone() });
         }
         problems.extend(wrong);

@@ -296,6 +296,15 @@ fn an_image_needs_no_dockerfile() {
 }
 
 #[test]
+fn a_plain_process_needs_no_image() {
+    let home = Home::new();
+    home.write("pods/p/pod.json", r#"{"runtime": "local"}"#);
+    assert!(!home.load().spec.dockerfile);
+    home.write("pods/p/pod.json", r#"{"runtime": "docker"}"#);
+    assert!(home.wrong()[0].starts_with("invalid pod: no Dockerfile in "));
+}
+
+#[test]
 fn mounts_are_expanded_and_checked() {
     let home = Home::new();
     home.write("user/k/x", "");

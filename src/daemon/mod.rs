@@ -40,8 +40,12 @@ pub struct Options {
 /// with the configuration or the socket.
 pub fn run(options: Options) -> Result<()> {
     let announce = options.announce;
+    // Otherwise a person has started it, who is told by the command itself.
+    let client_waits = options.detached;
     let result = live(options);
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && client_waits
+    {
         announce(&serde_json::json!({ "error": error }).to_string());
     }
     result

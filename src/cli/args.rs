@@ -40,12 +40,12 @@ pub struct Cli {
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// The directory with pods, journal and socket [default: ~/.cldpd]
+    /// The directory with pods, journal and socket [default: $CLDPD_HOME, else ~/.cldpd]
+    // The variable is looked up elsewhere: to clap it would be an argument, and
+    // `cldpd` alone would no longer be a question for help.
     #[arg(
         long,
         value_name = "DIR",
-        env = super::HOME_VARIABLE,
-        hide_env_values = true,
         global = true,
         help_heading = "Global options"
     )]

@@ -101,8 +101,8 @@ pub fn from_clap(error: &clap::Error, args: &[OsString]) -> Parsed {
         },
         ErrorKind::ValueValidation => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
-            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-            let cause = cause.unwrap_or_default();
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            let cause = cause.map(|cause| of_value(&cause)).unwrap_or_default();
             format!("invalid value '{value}' for {argument}{cause}")
         }
         ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
@@ -123,7 +123,8 @@ pub fn from_clap(error: &clap::Error, args: &[OsString]) -> Parsed {
     .into_iter()
     .find_map(text);
     let hint = match (suggestion, text(ContextKind::ValidValue)) {
-        (Some(near), _) => format!("did you mean '{near}'? {help}"),
+        (Some(near), None) => format!("did you mean '{near}'? {help}"),
+        (Some(near), Some(values)) => format!("did you mean '{near}'? one of {values}"),
         (None, Some(values)) => format!("one of {values}"),
         (None, None) => help,
     };
@@ -148,6 +149,38 @@ fn called(args: &[OsString]) -> clap::Command {
         command = command.find_subcommand(word).unwrap_or(command);
     }
     command.clone()
+}
+
+/// What is wrong with a value, not in the words of the number parser.
+fn of_value(cause: &str) -> String {
+    if let Some((_, range)) = cause.split_once(" is not in ") {
+        let (least, most) = range.split_once("..").unwrap_or((range, ""));
+        return match most.trim_start_matches('=') {
+            "" => format!(": at least {least}"),
+            most => format!(": between {least} and {most}"),
+        };
+    }
+    match cause {
+        "" => String::new(),
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            ": not a whole number".to_owned()
+        }
+        "number too large to fit in target type" => ": too large a number".to_owned(),
+        other => format!(": {other}"),
+    }
+}
+
+/// A name that has to be one of a few.
+///
+/// # Errors
+/// `usage`, with those that there are.
+pub fn one_of(flag: &str, given: &str, known: &[&str]) -> Result<(), Error> {
+    if known.contains(&given) {
+        return Ok(());
+    }
+    let given = given.escape_debug();
+    Err(usage(format!("invalid value '{given}' for {flag}"))
+        .hint(format!("one of {}", known.join(", "))))
 }
 
 /// The exit codes, as `cldpd help exit-codes` prints them.
@@ -278,7 +311,7 @@ mod tests {
             ),
             (
                 "start p --count 0",
-                "invalid value '0' for --count <N>: 0 is not in 1..=4294967295",
+                "invalid value '0' for --count <N>: between 1 and 1000",
                 "see `cldpd start --help`",
             ),
             (
@@ -304,6 +337,27 @@ mod tests {
             };
             assert!(text.contains(usage), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn numbers_are_refused_in_plain_words() {
+        assert_eq!(
+            of_value("invalid digit found in string"),
+            ": not a whole number"
+        );
+        assert_eq!(of_value("0 is not in 1..=1000"), ": between 1 and 1000");
+        assert_eq!(of_value("0 is not in 1.."), ": at least 1");
+        assert_eq!(of_value("x"), ": x");
+    }
+
+    #[test]
+    fn a_name_is_one_of_those_there_are() {
+        assert!(one_of("--state", "ended", &["ended", "failed"]).is_ok());
+        let error = one_of("--state", "endet", &["ended", "failed"]).unwrap_err();
+        assert_eq!(
+            render(&error),
+            "error: invalid value 'endet' for --state\nhint: one of ended, failed\n"
+        );
     }
 
     #[test]

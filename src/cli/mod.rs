@@ -60,7 +60,11 @@ impl Context {
 
     /// The home that is meant.
     fn home(&self) -> Result<Home> {
-        Home::find(self.global.home.as_deref(), std::env::var_os("HOME"))
+        let named = self.global.home.clone().or_else(|| {
+            let variable = std::env::var_os(HOME_VARIABLE);
+            variable.filter(|home| !home.is_empty()).map(PathBuf::from)
+        });
+        Home::find(named.as_deref(), std::env::var_os("HOME"))
     }
 
     /// A client of the daemon, which is started if it does not run.

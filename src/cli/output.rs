@@ -419,10 +419,11 @@ pub fn describe(event: &Event) -> Option<String> {
         EventKind::RunEnded { outcome } => format!("ended: {}", outcome.name().replace('_', " ")),
         EventKind::Note { message, .. } => format!("note: {message}"),
         EventKind::Removed { complete: true, .. } => "removed".to_owned(),
-        EventKind::Removed { message, .. } => format!(
-            "removed, except: {}",
-            message.as_deref().unwrap_or("something of it")
-        ),
+        EventKind::Removed {
+            message: Some(message),
+            ..
+        } => format!("removed, except: {message}"),
+        EventKind::Removed { message: None, .. } => "removing".to_owned(),
     };
     Some(text)
 }

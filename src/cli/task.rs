@@ -66,10 +66,7 @@ impl TaskArgs {
     /// `usage` when none was given, or it is empty, or cannot be read.
     pub fn read(&self) -> Result<Task> {
         if let Some(url) = &self.issue {
-            if url.trim().is_empty() {
-                return Err(usage("the URL after --issue is empty"));
-            }
-            return Ok(Task::Issue(url.trim().to_owned()));
+            return issue(url.trim()).map(Task::Issue);
         }
         let prompt = self.prompt.read()?;
         prompt.map(Task::Prompt).ok_or_else(|| {
@@ -77,6 +74,19 @@ impl TaskArgs {
                 .hint("cldpd start myrepo --prompt \"fix the flaky test\"")
         })
     }
+}
+
+/// An issue's address. The agent gets it as it is, so a slip is better found here.
+fn issue(url: &str) -> Result<String> {
+    let rest = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    if rest.is_none_or(str::is_empty) || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(usage(format!("--issue '{}' is no URL", url.escape_debug()))
+            .hint("write it whole, such as https://github.com/org/repo/issues/42; other tasks go to --prompt"));
+    }
+    Ok(url.to_owned())
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>> {
@@ -276,6 +286,21 @@ mod tests {
             error.map(|e| e.message),
             Some("the value of BROKEN is not UTF-8".to_owned())
         );
+    }
+
+    #[test]
+    fn an_issue_is_a_url() -> Result<()> {
+        let task = |url: &str| TaskArgs {
+            issue: Some(url.to_owned()),
+            prompt: PromptArgs::default(),
+        };
+        let url = "https://github.com/org/repo/issues/42";
+        assert_eq!(task(url).read()?, Task::Issue(url.to_owned()));
+        for wrong in ["", "42", "org/repo#42", "https://", "https://a b"] {
+            let error = task(wrong).read().err();
+            assert_eq!(error.map(|e| e.code), Some(ErrorCode::Usage), "{wrong}");
+        }
+        Ok(())
     }
 
     #[test]

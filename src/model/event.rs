@@ -191,6 +191,28 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All names there are.
+    pub const NAMES: [&'static str; 18] = [
+        "created",
+        "queued",
+        "preparing",
+        "build_started",
+        "build_output",
+        "build_complete",
+        "creating",
+        "container_started",
+        "run_started",
+        "output",
+        "agent",
+        "stopping",
+        "signalled",
+        "container_exited",
+        "error",
+        "run_ended",
+        "note",
+        "removed",
+    ];
+
     /// The name, as in JSON's `kind`.
     #[must_use]
     pub const fn name(&self) -> &'static str {

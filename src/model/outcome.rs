@@ -45,6 +45,24 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All names there are.
+    pub const NAMES: [&'static str; 14] = [
+        "success",
+        "failed",
+        "interrupted",
+        "stopped",
+        "cancelled",
+        "build_failed",
+        "max_turns",
+        "budget",
+        "timeout",
+        "idle",
+        "oom",
+        "killed",
+        "lost",
+        "api_error",
+    ];
+
     /// The name, as in JSON.
     #[must_use]
     pub const fn name(&self) -> &'static str {

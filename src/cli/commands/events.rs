@@ -2,13 +2,13 @@
 
 use crate::cli::Context;
 use crate::cli::args::{Format, FormatArgs};
-use crate::cli::error::{Done, Failure};
+use crate::cli::error::{Done, Failure, one_of};
 use crate::cli::output::describe;
 use crate::cli::signals::interrupted;
 use crate::cli::text::sanitize;
 use crate::cli::time::parse_when;
 use crate::model::api::{FirehoseEvent, FirehoseQuery};
-use crate::model::{Stream, Timestamp, exit};
+use crate::model::{EventKind, PodName, Stream, Timestamp, exit};
 use futures::StreamExt as _;
 
 /// Flags of `events`.
@@ -45,6 +45,12 @@ pub struct Args {
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let since = args.since.as_deref();
     let since = since.map(|text| parse_when(text, Timestamp::now()));
+    if let Some(kind) = &args.kind {
+        one_of("--kind", kind, &EventKind::NAMES)?;
+    }
+    if let Some(pod) = &args.pod {
+        PodName::new(pod)?;
+    }
     let query = FirehoseQuery {
         from: args.from,
         since: since.transpose()?,

@@ -2,11 +2,23 @@
 
 use crate::cli::Context;
 use crate::cli::args::{Format, ListArgs};
-use crate::cli::error::Done;
+use crate::cli::error::{Done, one_of, usage};
 use crate::cli::table::Table;
 use crate::cli::time::{ago, ordinal, parse_when, short};
 use crate::model::api::{ListQuery, SessionView};
-use crate::model::{Outcome, Timestamp, exit};
+use crate::model::{Outcome, PodName, Timestamp, exit};
+
+/// States that a session is seen in.
+const STATES: [&str; 8] = [
+    "queued",
+    "preparing",
+    "building",
+    "starting",
+    "running",
+    "stopping",
+    "ended",
+    "removed",
+];
 
 /// Flags of `sessions`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +64,22 @@ enum Wide {
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let now = Timestamp::now();
     let since = args.since.as_deref().map(|text| parse_when(text, now));
+    if let Some(state) = &args.state {
+        let known: Vec<&str> = STATES.into_iter().chain(Outcome::NAMES).collect();
+        one_of("--state", state, &known)?;
+    }
+    if let Some(pod) = &args.pod {
+        PodName::new(pod)?;
+    }
+    if args
+        .label
+        .as_deref()
+        .is_some_and(|label| label.is_empty() || label.starts_with('='))
+    {
+        return Err(usage("--label names no label")
+            .hint("write key or key=value")
+            .into());
+    }
     let query = ListQuery {
         all: args.all,
         pod: args.pod,

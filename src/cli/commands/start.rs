@@ -49,7 +49,7 @@ pub struct Args {
     #[command(flatten)]
     env: EnvArgs,
     /// Sessions of each pod
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     count: u32,
     /// Which agent, instead of the pod's
     #[arg(long, value_name = "AGENT")]

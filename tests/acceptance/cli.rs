@@ -58,7 +58,7 @@ fn a001_flags_in_any_order() {
         let calls = calls(&env, &pod, &[&id, &ulid, &pod]);
         assert!(!calls.is_empty(), "the engine was asked");
         assert_eq!(prompt, format!("Work on this GitHub issue: {URL}"));
-        seen.push((spec, calls.len()));
+        seen.push((spec, calls));
     }
     assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:#?}");
 

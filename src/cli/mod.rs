@@ -10,6 +10,7 @@
 //! | `commands/` | one file for each verb, with its flags |
 //! | `ui.rs` | the only printer |
 //! | `output.rs` | events of sessions, as they are shown |
+//! | `describe.rs` | an event in words |
 //! | `watch.rs`, `signals.rs` | following runs; Ctrl+C |
 //! | `error.rs` | errors with hints; exit codes |
 //! | `table.rs`, `text.rs`, `time.rs` | tables, terminal text, durations |
@@ -17,6 +18,7 @@
 
 pub mod args;
 mod commands;
+mod describe;
 mod error;
 mod output;
 mod pods_local;

@@ -5,14 +5,13 @@
 //! sessions never mix within a line. Nothing that an agent writes controls a
 //! terminal, unless raw bytes were asked for.
 
+use super::describe::describe;
 use super::error::Failure;
 use super::text::Sanitizer;
-use super::time;
 use super::ui::Ui;
 use crate::agent::agent;
 use crate::model::{
-    AgentKind, Event, EventKind, Outcome, Output, RuntimeName, SessionEvent, Stream, Timestamp,
-    Ulid,
+    AgentKind, EventKind, Outcome, Output, RuntimeName, SessionEvent, Stream, Timestamp, Ulid,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -325,7 +324,9 @@ impl Printer {
             (Beside::Everything, EventKind::RunEnded { outcome }) => {
                 Some(ended(event, outcome, self.codes.get(&run).copied()))
             }
-            (Beside::Everything, EventKind::ContainerExited { .. }) => None,
+            (Beside::Everything, EventKind::ContainerExited { .. } | EventKind::Agent { .. }) => {
+                None
+            }
             // The session was named already; what it lacks is worth a line.
             (Beside::Everything, EventKind::Created { spec }) => {
                 let local = spec.runtime == RuntimeName::Local;
@@ -356,83 +357,11 @@ fn ended(event: &SessionEvent, outcome: &Outcome, code: Option<u8>) -> String {
     }
 }
 
-/// An event in words; nothing for one that says nothing to people.
-#[must_use]
-pub fn describe(event: &Event) -> Option<String> {
-    let text = match &event.kind {
-        EventKind::Created { spec } => {
-            let pod = &spec.pod.name;
-            format!("{pod}: dispatched with {} on {}", spec.agent, spec.runtime)
-        }
-        EventKind::Queued {
-            position, reason, ..
-        } => {
-            let place = position.map(|place| format!(", {} in the queue", time::ordinal(place)));
-            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
-            if place.is_none() && reason.is_none() {
-                return None;
-            }
-            format!(
-                "waiting{}{}",
-                place.unwrap_or_default(),
-                reason.unwrap_or_default()
-            )
-        }
-        EventKind::Preparing { step } => step.clone(),
-        EventKind::BuildStarted { tag, attempt: 1 } => format!("image {tag}"),
-        EventKind::BuildStarted { tag, attempt } => format!("image {tag}, attempt {attempt}"),
-        EventKind::BuildOutput { line } => line.lossy(),
-        EventKind::BuildComplete {
-            cached: true,
-            created,
-            ..
-        } => match created {
-            Some(created) => format!("using the image built {}", time::ago(event.time, *created)),
-            None => "using the image that is there".to_owned(),
-        },
-        EventKind::BuildComplete { seconds, .. } => format!("image built in {seconds:.1} s"),
-        EventKind::Creating { .. } | EventKind::Agent { .. } => return None,
-        EventKind::ContainerStarted { container, .. } => format!("started {container}"),
-        EventKind::RunStarted { .. } if event.run == 0 => return None,
-        EventKind::RunStarted { prompt, .. } => format!("run {}: {prompt}", event.run),
-        EventKind::Output(output) => String::from_utf8_lossy(&output.data).into_owned(),
-        EventKind::Stopping {
-            signal,
-            deadline,
-            by,
-            ..
-        } => {
-            let grace = deadline.since(event.time).as_secs();
-            if grace == 0 {
-                return Some(format!("killing, asked by {by}"));
-            }
-            format!("stopping, asked by {by}: {signal} now, SIGKILL in {grace} s")
-        }
-        EventKind::Signalled { signal, .. } => format!("{signal} sent"),
-        EventKind::ContainerExited {
-            code, oom_killed, ..
-        } => {
-            let oom = if *oom_killed { ", out of memory" } else { "" };
-            format!("exited with {code}{oom}")
-        }
-        EventKind::Error { message, .. } => format!("error: {message}"),
-        EventKind::RunEnded { outcome } => format!("ended: {}", outcome.name().replace('_', " ")),
-        EventKind::Note { message, .. } => format!("note: {message}"),
-        EventKind::Removed { complete: true, .. } => "removed".to_owned(),
-        EventKind::Removed {
-            message: Some(message),
-            ..
-        } => format!("removed, except: {message}"),
-        EventKind::Removed { message: None, .. } => "removing".to_owned(),
-    };
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::ui::capture;
-    use crate::model::{PodName, SessionId};
+    use crate::model::{Event, PodName, SessionId};
     use proptest::prelude::*;
 
     fn event(session: u128, kind: EventKind) -> Result<SessionEvent, crate::model::Error> {

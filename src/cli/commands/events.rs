@@ -2,8 +2,8 @@
 
 use crate::cli::Context;
 use crate::cli::args::{Format, FormatArgs};
+use crate::cli::describe::describe;
 use crate::cli::error::{Done, Failure, one_of};
-use crate::cli::output::describe;
 use crate::cli::signals::interrupted;
 use crate::cli::text::sanitize;
 use crate::cli::time::parse_when;

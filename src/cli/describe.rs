@@ -1,0 +1,137 @@
+//! Events in words, one line each.
+//!
+//! Invariant: only what was recorded is told; nothing is looked up.
+
+use super::time;
+use crate::model::{AgentEvent, Event, EventKind};
+
+/// What an agent reports of itself. When it runs its own lines are shown instead.
+fn of_agent(event: &AgentEvent) -> Option<String> {
+    match event {
+        AgentEvent::Init { model, .. } => {
+            let model = model.as_ref().map(|model| format!(" with {model}"));
+            Some(format!("began{}", model.unwrap_or_default()))
+        }
+        AgentEvent::Result { outcome, text, .. } => {
+            let outcome = outcome.name().replace('_', " ");
+            let first = text.lines().next().unwrap_or_default();
+            let colon = if first.is_empty() { "" } else { ": " };
+            Some(format!("{outcome}{colon}{first}"))
+        }
+    }
+}
+
+/// An event in words; nothing for one that says nothing to people.
+#[must_use]
+pub fn describe(event: &Event) -> Option<String> {
+    let text = match &event.kind {
+        EventKind::Created { spec } => {
+            let pod = &spec.pod.name;
+            format!("{pod}: dispatched with {} on {}", spec.agent, spec.runtime)
+        }
+        EventKind::Queued {
+            position, reason, ..
+        } => {
+            let place = position.map(|place| format!(", {} in the queue", time::ordinal(place)));
+            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+            if place.is_none() && reason.is_none() {
+                return None;
+            }
+            format!(
+                "waiting{}{}",
+                place.unwrap_or_default(),
+                reason.unwrap_or_default()
+            )
+        }
+        EventKind::Preparing { step } => step.clone(),
+        EventKind::BuildStarted { tag, attempt: 1 } => format!("image {tag}"),
+        EventKind::BuildStarted { tag, attempt } => format!("image {tag}, attempt {attempt}"),
+        EventKind::BuildOutput { line } => line.lossy(),
+        EventKind::BuildComplete {
+            cached: true,
+            created,
+            ..
+        } => match created {
+            Some(created) => format!("using the image built {}", time::ago(event.time, *created)),
+            None => "using the image that is there".to_owned(),
+        },
+        EventKind::BuildComplete { seconds, .. } => format!("image built in {seconds:.1} s"),
+        EventKind::Creating { .. } => return None,
+        EventKind::Agent { event } => return of_agent(event),
+        EventKind::ContainerStarted { container, .. } => format!("started {container}"),
+        EventKind::RunStarted { .. } if event.run == 0 => return None,
+        EventKind::RunStarted { prompt, .. } => format!("run {}: {prompt}", event.run),
+        EventKind::Output(output) => String::from_utf8_lossy(&output.data).into_owned(),
+        EventKind::Stopping {
+            signal,
+            deadline,
+            by,
+            ..
+        } => {
+            let grace = deadline.since(event.time).as_secs();
+            if grace == 0 {
+                return Some(format!("killing, asked by {by}"));
+            }
+            format!("stopping, asked by {by}: {signal} now, SIGKILL in {grace} s")
+        }
+        EventKind::Signalled { signal, .. } => format!("{signal} sent"),
+        EventKind::ContainerExited {
+            code, oom_killed, ..
+        } => {
+            let oom = if *oom_killed { ", out of memory" } else { "" };
+            format!("exited with {code}{oom}")
+        }
+        EventKind::Error { message, .. } => format!("error: {message}"),
+        EventKind::RunEnded { outcome } => format!("ended: {}", outcome.name().replace('_', " ")),
+        EventKind::Note { message, .. } => format!("note: {message}"),
+        EventKind::Removed { complete: true, .. } => "removed".to_owned(),
+        EventKind::Removed {
+            message: Some(message),
+            ..
+        } => format!("removed, except: {message}"),
+        EventKind::Removed { message: None, .. } => "removing".to_owned(),
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn what_has_no_line_of_its_own_is_put_into_words() -> Result<(), Box<dyn std::error::Error>> {
+        for (kind, words) in [
+            (
+                serde_json::json!({"kind": "removed", "complete": false}),
+                "removing",
+            ),
+            (
+                serde_json::json!({"kind": "removed", "complete": false, "message": "a volume"}),
+                "removed, except: a volume",
+            ),
+            (
+                serde_json::json!({"kind": "agent", "event": {"type": "init", "model": "m"}}),
+                "began with m",
+            ),
+            (
+                serde_json::json!({"kind": "agent", "event": {"type": "result", "outcome": "max_turns", "text": "one\ntwo"}}),
+                "max turns: one",
+            ),
+        ] {
+            let text = kind.to_string();
+            let kind = serde_json::from_value(kind).map_err(|e| format!("{text}: {e}"))?;
+            assert_eq!(
+                describe(&Event {
+                    seq: 1,
+                    run: 0,
+                    time: Timestamp(0),
+                    kind,
+                })
+                .as_deref(),
+                Some(words)
+            );
+        }
+        Ok(())
+    }
+}

@@ -195,14 +195,18 @@ pub enum PodError {
     },
 }
 
-/// Problems, each on its own line.
+/// Problems, each on its own line with what to do about it.
 struct Lines<'a>(&'a [PodError]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.0.iter().try_for_each(|problem| {
+            write!(f, "\n  {problem}")?;
+            match problem.hint() {
+                Some(hint) => write!(f, " ({hint})"),
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -266,8 +270,9 @@ impl PodError {
                 "make it, correct the path, or say \"optional\": true to go without it".to_owned(),
             ),
             Self::Exists { .. } => Some("choose another name, or remove it first".to_owned()),
-            Self::Several { problems, .. } => problems.iter().find_map(Self::hint),
-            Self::Unreadable { .. }
+            // Each stands beside its problem.
+            Self::Several { .. }
+            | Self::Unreadable { .. }
             | Self::Unwritable { .. }
             | Self::Syntax { .. }
             | Self::MissingKey { .. }

@@ -210,6 +210,11 @@ fn unknown_keys_are_named_with_their_place() {
         error.message.starts_with("pod p has 7 problems:\n  /"),
         "{error}"
     );
+    // Each with its own way out, not the first one's for all.
+    assert!(
+        error.message.contains("(did you mean \"readOnly\"?)") && error.hint.is_none(),
+        "{error}"
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::model::{
     Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec, Timestamp,
 };
 use crate::runtime::{Owner, Runtime};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -37,15 +38,15 @@ pub(super) struct Driver {
     pub(super) attached: Option<Attached>,
 }
 
-/// Drives a session until it has nothing left to do.
-pub(super) async fn drive(link: Link, signals: mpsc::UnboundedReceiver<Signal>) {
+/// Drives a session until its generation is over; says why it is.
+pub(super) async fn drive(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Over {
     let ulid = link.ulid;
-    if let Err(error) = run(link, signals).await {
-        tracing::debug!(session = %ulid, %error, "a driver ended");
-    }
+    let Err(error) = run(link, signals).await;
+    tracing::debug!(session = %ulid, %error, "a driver ended");
+    error
 }
 
-async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<(), Over> {
+async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Infallible, Over> {
     let spec = Arc::new(load_spec(&link)?);
     let runtime = link.shared.runtime(spec.runtime)?.clone();
     let mut driver = Driver {

@@ -15,7 +15,7 @@ use crate::model::run::Phase;
 use crate::model::{
     Blob, Error, ErrorCode, Event, EventKind, How, RunState, SessionRecord, Timestamp, Ulid,
 };
-use crate::store::{Append, Claim, RequestRow};
+use crate::store::{Append, AppendError, Claim, RequestRow};
 use actix::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,7 +232,10 @@ impl Session {
             match journal.append(vec![append]).await?.pop() {
                 Some(Ok(committed)) => Ok(committed.last_seq),
                 // Another generation is the session's now; whoever asked may ask that one.
-                Some(Err(refused)) => Err(Error::new(ErrorCode::TryLater, refused.to_string())),
+                Some(Err(refused @ (AppendError::Stale { .. } | AppendError::RequestDone(_)))) => {
+                    Err(Error::new(ErrorCode::TryLater, refused.to_string()))
+                }
+                Some(Err(refused)) => Err(Error::new(ErrorCode::Internal, refused.to_string())),
                 None => Err(over()),
             }
         };
@@ -246,7 +249,7 @@ impl Session {
                 }
                 Err(error) => {
                     tracing::warn!(session = %actor.core.ulid, %error, "an append failed");
-                    actor.exit = Exit::Failed;
+                    actor.exit = Exit::after(&error);
                     ctx.stop();
                     Err(error)
                 }
@@ -317,11 +320,22 @@ impl Actor for Session {
             ulid: self.core.ulid,
         };
         let token = self.token.clone();
-        tokio::spawn(async move {
+        let driving = tokio::spawn(async move {
             token
                 .run_until_cancelled(driver::drive(link, signals))
-                .await;
+                .await
         });
+        // Without a driver nothing would ever happen again: this generation is over.
+        let over = driving.into_actor(self).map(|ended, actor, ctx| {
+            actor.exit = match ended {
+                // The daemon leaves, and the driver let go.
+                Ok(None) => return,
+                Ok(Some(error)) => Exit::after(&error),
+                Err(_) => Exit::Crashed,
+            };
+            ctx.stop();
+        });
+        ctx.spawn(over);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

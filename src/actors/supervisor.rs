@@ -3,11 +3,13 @@
 //! A child's end arrives as a message from its `stopped` hook, which runs on a
 //! panic too. Ends of old generations are ignored. A child that crashed, or
 //! whose journal failed, is made again from what is durable, after a delay that
-//! doubles; after too many of them in a row its supervision is given up and said
-//! so, the container untouched. `actix::Supervisor` does neither.
+//! doubles; after too many crashes in a row its supervision is given up and said
+//! so, the container untouched. A journal that cannot be written is waited for
+//! however long it takes. `actix::Supervisor` does neither.
 
 use super::admission::Admission;
 use super::context::Shared;
+use super::handle::blocking;
 use super::session::{Birth, Dismissed, Session};
 use crate::model::{Error, ErrorCode, PodName, Timestamp, Ulid};
 use actix::prelude::*;
@@ -30,10 +32,20 @@ pub(super) enum Exit {
     Finished,
     /// Work came in while it left.
     Again,
-    /// What it wrote did not become durable.
+    /// What it needs failed it, the journal above all. That passes.
     Failed,
-    /// It panicked.
+    /// It panicked, or did what it must not.
     Crashed,
+}
+
+impl Exit {
+    /// How a child ends that met `error`.
+    pub(super) fn after(error: &Error) -> Self {
+        match error.code {
+            ErrorCode::Internal => Self::Crashed,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// A child's last word.
@@ -179,7 +191,7 @@ impl Supervisor {
                         let _ = asker.send(Err(error.clone()));
                     }
                     if retry {
-                        actor.bear_later(session, restarts + 1, ctx);
+                        actor.bear_later(session, (restarts + 1).min(RESTARTS_MAX), ctx);
                     }
                 }
             }
@@ -213,14 +225,18 @@ async fn load(
     session: Ulid,
 ) -> Result<Birth, Error> {
     let claim = shared.journal.claim(session).await?;
-    let record = shared.reader.session(session).map_err(Error::from)?;
-    let record = record.ok_or_else(|| super::directory::not_found(&session.to_string()))?;
     let before_last = claim.next_seq.saturating_sub(2);
-    let last = shared
-        .reader
-        .events(session, before_last, 1)
-        .map_err(Error::from)?;
-    let last = last.last().map_or(record.created, |event| event.time);
+    let reader = shared.reader.clone();
+    // Readers wait while the journal is reopened; the thread of all actors must not.
+    let (record, last) = blocking(move || {
+        let record = reader.session(session).map_err(Error::from)?;
+        let record = record.ok_or_else(|| super::directory::not_found(&session.to_string()))?;
+        let last = reader.events(session, before_last, 1);
+        let last = last.map_err(Error::from)?;
+        let last = last.last().map_or(record.created, |event| event.time);
+        Ok((record, last))
+    })
+    .await?;
     Ok(Birth {
         shared,
         supervisor,
@@ -302,10 +318,16 @@ impl Handler<Ended> for Supervisor {
             Some(_) | None => 0,
         };
         match exit {
-            Exit::Finished => {}
+            // Its driver may have been cancelled before it could say so itself.
+            Exit::Finished => self.admission.release(session),
             Exit::Again => self.bear(session, 0, ctx),
-            Exit::Failed | Exit::Crashed => {
-                tracing::warn!(%session, ?exit, restarts, "a session's actor ended; it is made again");
+            Exit::Failed => {
+                tracing::warn!(%session, "a session's actor could not go on; it is made again");
+                // A full disk is full for as long as it is: that is no reason to give up.
+                self.bear_later(session, restarts.min(RESTARTS_MAX), ctx);
+            }
+            Exit::Crashed => {
+                tracing::warn!(%session, restarts, "a session's actor crashed; it is made again");
                 self.bear_later(session, restarts, ctx);
             }
         }

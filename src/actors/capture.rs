@@ -9,7 +9,6 @@
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::session::Signal;
 use super::tracker::{Ending, Tracker};
-use crate::model::capture::OPEN_LINE_FLUSH;
 use crate::model::run::{Phase, Place};
 use crate::model::{ErrorCode, EventKind, RunState, RuntimeName, Spec, Timestamp, Ulid};
 use crate::runtime::session_dir::RunDir;
@@ -18,6 +17,7 @@ use crate::runtime::{ExitInfo, Owner, PlaceState, Runtime, RuntimeError};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of the spool that are read and recorded at once.
 pub(super) const BATCH: usize = 1 << 20;
@@ -27,6 +27,10 @@ pub(super) const JOIN_MAX: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the engine's word on the end is waited for, once the shim's is there.
 const CONFIRMATION: Duration = Duration::from_secs(10);
+/// A stop that is overdue by so much, at a shim that does not answer, is left to the engine.
+const OVERDUE: Duration = Duration::from_secs(5);
+/// A spool that the system fails to read so often in a row cannot be read.
+const FAILURES_MAX: u32 = 30;
 const SIGKILL: &str = "SIGKILL";
 
 /// A shim that this driver is connected to.
@@ -46,16 +50,11 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         .run(number, place.attempt);
     let ours = |a: &Attached| a.run == number && a.attempt == place.attempt;
     let attached = driver.attached.take().filter(ours);
-    let (shim, adopted) = match attached {
-        Some(attached) => (Some(attached.shim), None),
+    let (mut met, adopted) = match attached {
+        Some(attached) => (Met::Shim(attached.shim), None),
         None => adopt(driver, &dir).await?,
     };
-    let expect = (ulid, number, place.attempt);
-    let opened = tokio::task::spawn_blocking({
-        let dir = dir.clone();
-        move || Spool::open(&dir, expect)
-    });
-    let spool = opened.await.map_err(|_| gone())?;
+    let spool = open(&dir, (ulid, number, place.attempt)).await?;
     let mut reading = Reading {
         tracker: Tracker::new(driver, number, place.attempt).await?,
         number,
@@ -65,28 +64,73 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         known: 0,
         sent_stop: None,
         adopted,
+        failures: 0,
     };
     match spool {
         Ok(spool) => reading.spool = Some(spool),
         Err(error) => reading.damaged(driver, &error).await?,
     }
-    match shim {
-        Some(shim) => reading.live(driver, shim).await,
-        None => reading.after_death(driver).await,
+    loop {
+        met = match met {
+            Met::Shim(shim) => match reading.live(driver, shim).await? {
+                Some(lost) => lost,
+                None => return reading.finish(driver, None).await,
+            },
+            Met::Mute => reading.mute(driver).await?,
+            Met::Dead => return reading.after_death(driver).await,
+        };
     }
+}
+
+/// How a shim is met.
+enum Met {
+    /// It answers.
+    Shim(Shim),
+    /// It is there, but does not answer, or cannot be asked: frozen, or busy.
+    Mute,
+    /// Nobody listens any more.
+    Dead,
 }
 
 /// Takes over a run that another generation or daemon launched. Gives what is
 /// to be noted about it.
-async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Option<Shim>, Option<String>), Over> {
-    let connected = connect(driver, dir, PATIENCE).await;
-    let message = match &connected {
-        Ok(_) => "a daemon that started later goes on with this run".to_owned(),
-        Err(ShimError::Dead { .. }) => "the run ended while no daemon ran".to_owned(),
+async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Met, Option<String>), Over> {
+    let (met, message) = match connect(driver, dir, PATIENCE).await {
+        Ok(shim) => {
+            let message = "a daemon that started later goes on with this run".to_owned();
+            (Met::Shim(shim), message)
+        }
+        Err(ShimError::Dead { .. }) => {
+            (Met::Dead, "the run ended while no daemon ran".to_owned())
+        }
         Err(ShimError::Displaced { .. }) => return Err(gone()),
-        Err(error) => format!("the shim cannot be talked to ({error}); waiting for the end"),
+        Err(error) => {
+            let message = format!("the shim cannot be talked to yet ({error}); it is tried again");
+            (Met::Mute, message)
+        }
     };
-    Ok((connected.ok(), Some(message)))
+    Ok((met, Some(message)))
+}
+
+/// Opens the spool. That this machine is short of something passes, and says
+/// nothing of what is in there.
+async fn open(
+    dir: &RunDir,
+    expect: (Ulid, u32, u32),
+) -> Result<Result<Spool, SpoolError>, Over> {
+    let mut failures = 0;
+    loop {
+        let dir = dir.clone();
+        let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, expect));
+        match opened.await.map_err(|_| gone())? {
+            Err(SpoolError::Io { source, .. }) if failures < FAILURES_MAX => {
+                tracing::warn!(%source, "a spool cannot be opened now");
+                failures += 1;
+                tokio::time::sleep(ENGINE_RETRY).await;
+            }
+            other => return Ok(other),
+        }
+    }
 }
 
 async fn connect(driver: &Driver, dir: &RunDir, patience: Duration) -> Result<Shim, ShimError> {
@@ -125,31 +169,36 @@ struct Reading {
     sent_stop: Option<Ulid>,
     /// To be noted once what was said meanwhile is recorded, with its own times.
     adopted: Option<String>,
+    /// So often in a row the system failed to read the spool.
+    failures: u32,
 }
 
 impl Reading {
-    async fn live(mut self, driver: &mut Driver, mut shim: Shim) -> Result<(), Over> {
-        self.known = shim.hello().written;
+    /// Reads on as long as the shim answers. Returns how it was lost; nothing
+    /// when it has said its last word.
+    async fn live(&mut self, driver: &mut Driver, shim: Shim) -> Result<Option<Met>, Over> {
+        self.known = self.known.max(shim.hello().written);
+        // What was sent on another connection may not have arrived; the shim knows it by its id.
+        self.sent_stop = None;
         loop {
             self.pass_on_stop(driver, &shim).await;
             while let Ok(signal) = driver.signals.try_recv() {
                 self.pass_on(driver, &shim, signal).await;
             }
             let upto = self.known;
-            if let Some(trim) = self.read_batch(driver, Some(upto)).await? {
+            if self.read_batch(driver, Some(upto)).await? {
                 // A shim that has said its last word is on its way out.
-                if self.tracker.is_finished() {
-                    continue;
-                }
-                if let Err(error) = shim.trim(trim).await {
-                    tracing::debug!(%error, "a trim was not taken");
+                if !self.tracker.is_finished() {
+                    self.settle(driver, &shim).await?;
                 }
                 continue;
             }
             self.note_adoption(driver).await?;
             if self.tracker.is_finished() {
-                return self.finish(driver, None).await;
+                return Ok(None);
             }
+            let silent_at = self.tracker.silent_at();
+            let silence = tokio::time::sleep_until(silent_at.unwrap_or_else(Instant::now));
             let position = self.spool.as_ref().map_or(u64::MAX, Spool::position);
             let mut published = driver.link.published.clone();
             let sent = self.sent_stop;
@@ -159,36 +208,101 @@ impl Reading {
                     match written {
                         Ok(length) => self.known = length,
                         Err(ShimError::Displaced { .. }) => return Err(gone()),
-                        Err(_) => match connect(driver, &self.dir, Duration::ZERO).await {
-                            Ok(again) => {
-                                self.known = again.hello().written;
-                                shim = again;
-                            }
-                            Err(ShimError::Displaced { .. }) => return Err(gone()),
-                            Err(_) => return self.after_death(driver).await,
-                        },
+                        Err(_) => return self.meet(driver).await.map(Some),
                     }
                 }
                 () = Driver::stop_asked(&mut published, self.number, sent) => {}
                 Some(signal) = driver.signals.recv() => {
                     self.pass_on(driver, &shim, signal).await;
                 }
-                () = tokio::time::sleep(OPEN_LINE_FLUSH), if self.tracker.has_open() => {
-                    let (events, cursors) = self.tracker.flush(Timestamp::now());
-                    driver.link.record_with(self.number, events, cursors).await?;
-                }
-                _ = dead, if self.spool.is_none() => {
-                    return self.after_death(driver).await;
-                }
+                () = silence, if silent_at.is_some() => self.settle(driver, &shim).await?,
+                _ = dead, if self.spool.is_none() => return Ok(Some(Met::Dead)),
             }
         }
     }
 
+    /// Records lines that have been open in silence, and tells the shim what it
+    /// may let go: an open line keeps all that follows it in the spool.
+    async fn settle(&mut self, driver: &Driver, shim: &Shim) -> Result<(), Over> {
+        let (events, cursors) = self.tracker.flush_silent(Timestamp::now());
+        if !events.is_empty() {
+            driver
+                .link
+                .record_with(self.number, events, cursors)
+                .await?;
+        }
+        if let Err(error) = shim.trim(self.tracker.trim_to()).await {
+            tracing::debug!(%error, "a trim was not taken");
+        }
+        Ok(())
+    }
+
+    async fn meet(&self, driver: &Driver) -> Result<Met, Over> {
+        match connect(driver, &self.dir, Duration::ZERO).await {
+            Ok(shim) => Ok(Met::Shim(shim)),
+            Err(ShimError::Displaced { .. }) => Err(gone()),
+            Err(ShimError::Dead { .. }) => Ok(Met::Dead),
+            Err(error) => {
+                tracing::warn!(session = %driver.link.ulid, %error, "a shim does not answer");
+                Ok(Met::Mute)
+            }
+        }
+    }
+
+    /// Asks a shim that does not answer again and again, until it does or its
+    /// container has ended. A stop wakes it; one that is overdue ends it.
+    async fn mute(&mut self, driver: &mut Driver) -> Result<Met, Over> {
+        loop {
+            tokio::select! {
+                _ = self.wait(driver) => return Ok(Met::Dead),
+                () = tokio::time::sleep(ENGINE_RETRY) => {}
+            }
+            let record = driver.record();
+            let run = record.runs.get(self.number as usize);
+            if let Some(stop) = run.and_then(|run| run.state.stop()) {
+                let owner = driver.owner(self.number, self.place.attempt);
+                let overdue = Timestamp::now().since(stop.deadline) > OVERDUE;
+                if overdue {
+                    let container = &self.place.container;
+                    if let Err(error) = driver.runtime.remove(&owner, container, false).await {
+                        tracing::warn!(container, %error, "it cannot be killed yet");
+                    }
+                } else {
+                    self.unpause(driver, &owner).await;
+                }
+            }
+            match self.meet(driver).await? {
+                Met::Mute => {}
+                met => return Ok(met),
+            }
+        }
+    }
+
+    /// A frozen container hears nothing; a deadline is kept once it thaws.
+    async fn unpause(&self, driver: &Driver, owner: &Owner) {
+        let (runtime, container) = (&driver.runtime, &self.place.container);
+        let thaw = async {
+            let found = runtime.find(owner, container).await;
+            if let Ok(Some(found)) = found
+                && matches!(found.state, PlaceState::Running { paused: true, .. })
+            {
+                let _ = runtime.unpause(owner, container).await;
+            }
+        };
+        // An engine that hangs must not keep what the run says from being read.
+        let _ = tokio::time::timeout(CONFIRMATION, thaw).await;
+    }
+
     /// The shim is dead: everything it will ever say is in the spool.
     async fn after_death(mut self, driver: &mut Driver) -> Result<(), Over> {
-        let exit = self.wait(driver).await;
-        while self.read_batch(driver, None).await?.is_some() {}
+        while self.read_batch(driver, None).await? {}
         self.note_adoption(driver).await?;
+        if self.tracker.is_finished() {
+            // The end is known, whether or not the engine answers now.
+            return self.finish(driver, None).await;
+        }
+        let exit = self.wait(driver).await;
+        while self.read_batch(driver, None).await? {}
         self.finish(driver, Some(exit)).await
     }
 
@@ -201,19 +315,14 @@ impl Reading {
         driver.link.record(self.number, vec![note]).await
     }
 
-    /// Reads and records one batch. Returns how far the spool may be trimmed,
-    /// `None` when there was nothing to read.
-    async fn read_batch(
-        &mut self,
-        driver: &Driver,
-        upto: Option<u64>,
-    ) -> Result<Option<u64>, Over> {
+    /// Reads and records one batch; false when there was nothing to read.
+    async fn read_batch(&mut self, driver: &Driver, upto: Option<u64>) -> Result<bool, Over> {
         let Some(mut spool) = self.spool.take() else {
-            return Ok(None);
+            return Ok(false);
         };
         if upto.is_some_and(|upto| spool.position() >= upto) {
             self.spool = Some(spool);
-            return Ok(None);
+            return Ok(false);
         }
         let read = tokio::task::spawn_blocking(move || {
             let read = spool.read(upto, BATCH);
@@ -223,15 +332,23 @@ impl Reading {
         let records: Vec<Record> = match read {
             Ok(records) => {
                 self.spool = Some(spool);
+                self.failures = 0;
                 records
+            }
+            Err(SpoolError::Io { source, .. }) if self.failures < FAILURES_MAX => {
+                tracing::warn!(session = %driver.link.ulid, %source, "a spool cannot be read now");
+                self.spool = Some(spool);
+                self.failures += 1;
+                tokio::time::sleep(ENGINE_RETRY).await;
+                return Ok(true);
             }
             Err(error) => {
                 self.damaged(driver, &error).await?;
-                return Ok(None);
+                return Ok(false);
             }
         };
         if records.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let (events, cursors) = self.tracker.take(driver, records);
         if !events.is_empty() || !cursors.is_empty() {
@@ -240,7 +357,7 @@ impl Reading {
                 .record_with(self.number, events, cursors)
                 .await?;
         }
-        Ok(Some(self.tracker.trim_to()))
+        Ok(true)
     }
 
     /// What is in a container is not trusted: a spoiled spool ends this capture, nothing else.
@@ -266,15 +383,7 @@ impl Reading {
         self.sent_stop = Some(stop.id);
         let grace = stop.deadline.since(Timestamp::now());
         let owner = driver.owner(self.number, self.place.attempt);
-        let unpause = async {
-            // A frozen container hears nothing; the deadline is kept once it thaws.
-            let found = driver.runtime.find(&owner, &self.place.container).await;
-            if let Ok(Some(found)) = found
-                && matches!(found.state, PlaceState::Running { paused: true, .. })
-            {
-                let _ = driver.runtime.unpause(&owner, &self.place.container).await;
-            }
-        };
+        let unpause = self.unpause(driver, &owner);
         let (stopped, ()) = tokio::join!(shim.stop(stop.id, self.number, grace), unpause);
         if let Err(error) = stopped {
             tracing::warn!(session = %driver.link.ulid, %error, "the shim did not take the stop");

@@ -181,6 +181,9 @@ impl Driver {
 
     async fn cancel(&mut self, number: u32, place: Option<Place>) -> Result<(), Over> {
         if let Some(place) = place {
+            if launch::was_told(self, number, &place).await {
+                return launch::accepted(self, number).await;
+            }
             let owner = self.owner(number, place.attempt);
             while let Err(error) = self.runtime.remove(&owner, &place.container, true).await {
                 tracing::warn!(session = %self.link.ulid, %error, "a container cannot be removed yet");

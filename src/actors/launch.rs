@@ -15,9 +15,9 @@ use crate::model::{
 };
 use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{
-    self, Control, Peer, Record, RecordBody, RunBody, Shim, ShimError, Spool,
+    self, Control, Peer, Record, RecordBody, RunBody, Shim, ShimError, Spool, SpoolError,
 };
-use crate::runtime::{CreateRequest, Image, PlaceState, RuntimeError};
+use crate::runtime::{CreateRequest, Image, Owner, PlaceState, RuntimeError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -211,13 +211,7 @@ pub(super) async fn launch(
     let (image, place) = (image.clone(), place.clone());
     match place_run(driver, earlier, run, &image, &place, fresh).await {
         Ok(Placed::Accepted(attached)) => {
-            let how = run.how;
-            let prompt = run.prompt.clone();
-            driver
-                .link
-                .record(number, vec![EventKind::RunStarted { how, prompt }])
-                .await?;
-            environment::forget(&driver.link.shared.session_dir(driver.link.ulid), number);
+            accepted(driver, number).await?;
             driver.attached = attached;
             Ok(())
         }
@@ -232,7 +226,7 @@ pub(super) async fn launch(
                 .record(number, vec![EventKind::Creating { attempt, container }])
                 .await
         }
-        Ok(Placed::TakenBack) => Ok(()),
+        Ok(Placed::TakenBack | Placed::Unknown) => Ok(()),
         Err(Failure::Unavailable(cause)) if !fresh => {
             // Whether the container is there cannot be known now, so nothing is given up.
             tracing::warn!(session = %driver.link.ulid, cause, "waiting for the engine");
@@ -253,6 +247,19 @@ pub(super) async fn launch(
     }
 }
 
+/// Records that the shim has the run, which then needs its values no more.
+pub(super) async fn accepted(driver: &Driver, number: u32) -> Result<(), Over> {
+    let record = driver.record();
+    let Some(run) = record.runs.get(number as usize) else {
+        return Ok(());
+    };
+    let (how, prompt) = (run.how, run.prompt.clone());
+    let started = EventKind::RunStarted { how, prompt };
+    driver.link.record(number, vec![started]).await?;
+    environment::forget(&driver.link.shared.session_dir(driver.link.ulid), number);
+    Ok(())
+}
+
 enum Placed {
     /// The shim has the run.
     Accepted(Option<Attached>),
@@ -260,6 +267,8 @@ enum Placed {
     Again,
     /// A stop was asked for before the shim had the run.
     TakenBack,
+    /// The connection broke: whether the shim has it, it says itself when asked again.
+    Unknown,
 }
 
 enum Failure {
@@ -300,7 +309,7 @@ async fn place_run(
     let id = run_id(driver.link.ulid, run.number, place.attempt);
     match found.map(|found| found.state) {
         Some(PlaceState::Running { .. }) => {}
-        Some(PlaceState::Exited(_)) => return Ok(after_death(&dir, &owner, id).await),
+        Some(PlaceState::Exited(_)) => return after_death(&dir, &owner, id).await,
         None | Some(PlaceState::Gone | PlaceState::Created) => {
             shim::prepare_run(&dir).map_err(|error| Failure::Run(internal(&error)))?;
             let request = create_request(driver, record, run, image, place, dir.clone()).await?;
@@ -321,7 +330,11 @@ async fn place_run(
     let connected = Shim::connect(&dir, peer, generation, SHIM_PATIENCE).await;
     let shim = match connected {
         Ok(shim) => shim,
-        Err(ShimError::Dead { .. }) => return Ok(after_death(&dir, &owner, id).await),
+        Err(ShimError::Dead { .. }) => return after_death(&dir, &owner, id).await,
+        // It may have the run since before, and be frozen or busy: it is asked again.
+        Err(error @ (ShimError::Timeout { .. } | ShimError::Closed)) if !fresh => {
+            return Err(Failure::Unavailable(error.to_string()));
+        }
         Err(error) => return Err(Failure::Run(unreachable_shim(name, &error))),
     };
     if !shim.hello().knows(id) {
@@ -336,9 +349,7 @@ async fn place_run(
         let body = run_body(driver, run, id).map_err(Failure::Run)?;
         match shim.run(&body).await {
             Ok(()) => {}
-            Err(ShimError::Dead { .. } | ShimError::Closed) => {
-                return Ok(after_death(&dir, &owner, id).await);
-            }
+            Err(ShimError::Dead { .. } | ShimError::Closed) => return Ok(Placed::Unknown),
             Err(error) => return Err(Failure::Run(unreachable_shim(name, &error))),
         }
     }
@@ -362,37 +373,61 @@ async fn ended_at_once(driver: &Driver, name: &str, dir: &RunDir) -> Error {
     )
 }
 
-/// A dead shim either had the run, or nothing happened and another attempt is safe.
-async fn after_death(dir: &RunDir, owner: &crate::runtime::Owner, id: Ulid) -> Placed {
+/// A dead shim either had the run, or nothing happened and another attempt is
+/// safe. When its spool cannot tell, the agent may have worked: no other attempt.
+async fn after_death(dir: &RunDir, owner: &Owner, id: Ulid) -> Result<Placed, Failure> {
     let (dir, expect) = (dir.clone(), (owner.session, owner.run, owner.attempt));
     let accepted = tokio::task::spawn_blocking(move || has_accepted(&dir, expect, id)).await;
-    match accepted {
-        Ok(true) => Placed::Accepted(None),
-        Ok(false) | Err(_) => Placed::Again,
+    let why = match accepted {
+        Ok(Ok(true)) => return Ok(Placed::Accepted(None)),
+        Ok(Ok(false)) => return Ok(Placed::Again),
+        Ok(Err(error @ SpoolError::Io { .. })) => {
+            return Err(Failure::Unavailable(error.to_string()));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("whether the agent was told anything is not known: {why}");
+    Err(Failure::Run(Error::new(ErrorCode::Gone, message)))
+}
+
+fn has_accepted(dir: &RunDir, expect: (Ulid, u32, u32), id: Ulid) -> Result<bool, SpoolError> {
+    let mut spool = match Spool::open(dir, expect) {
+        Err(SpoolError::Missing { .. }) => return Ok(false),
+        opened => opened?,
+    };
+    loop {
+        let records = spool.read(None, SCAN)?;
+        if records.is_empty() {
+            return Ok(false);
+        }
+        let of_run = |record: &Record| match &record.body {
+            RecordBody::Control {
+                control: Control::Accepted { id: known },
+                ..
+            } => *known == id,
+            RecordBody::Control { .. } | RecordBody::Output { .. } => false,
+        };
+        if records.iter().any(of_run) {
+            return Ok(true);
+        }
     }
 }
 
-fn has_accepted(dir: &RunDir, expect: (Ulid, u32, u32), id: Ulid) -> bool {
-    let Ok(mut spool) = Spool::open(dir, expect) else {
-        return false;
-    };
-    loop {
-        match spool.read(None, SCAN) {
-            Ok(records) if records.is_empty() => return false,
-            Ok(records) => {
-                let of_run = |record: &Record| match &record.body {
-                    RecordBody::Control {
-                        control: Control::Accepted { id: known },
-                        ..
-                    } => *known == id,
-                    RecordBody::Control { .. } | RecordBody::Output { .. } => false,
-                };
-                if records.iter().any(of_run) {
-                    return true;
-                }
-            }
-            Err(_) => return false,
+/// Whether the agent of a run that is being created was told anything, so that
+/// it cannot be said to have been taken back before it ran.
+pub(super) async fn was_told(driver: &Driver, number: u32, place: &Place) -> bool {
+    let owner = driver.owner(number, place.attempt);
+    let id = run_id(driver.link.ulid, number, place.attempt);
+    let dirs = driver.link.shared.session_dir(driver.link.ulid);
+    let dir = dirs.run(number, place.attempt);
+    let generation = driver.link.claim.generation;
+    match Shim::connect(&dir, driver.peer(None), generation, Duration::ZERO).await {
+        Ok(shim) => shim.hello().knows(id),
+        Err(ShimError::Dead { .. }) => {
+            matches!(after_death(&dir, &owner, id).await, Ok(Placed::Accepted(_)))
         }
+        Err(_) => false,
     }
 }
 

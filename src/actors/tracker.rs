@@ -3,10 +3,11 @@
 use super::capture::JOIN_MAX;
 use super::driver::{Driver, Over};
 use crate::agent::{self, Agent};
-use crate::model::capture::{Cursor, CursorKey, LineAssembler};
+use crate::model::capture::{Cursor, CursorKey, LineAssembler, OPEN_LINE_FLUSH};
 use crate::model::run::Phase;
 use crate::model::{AgentKind, Error, Event, EventKind, Output, RunState, Stream, Timestamp};
 use crate::runtime::shim::{Control, Record, RecordBody};
+use tokio::time::Instant;
 
 type Events = Vec<(Timestamp, EventKind)>;
 type Cursors = Vec<(CursorKey, Cursor)>;
@@ -24,6 +25,14 @@ pub(super) enum Ending {
     NotRun { code: u8, message: String },
     /// There is no word.
     Unknown,
+}
+
+impl Channel {
+    /// When its open line will have been silent for long enough.
+    fn silent_at(&self) -> Option<Instant> {
+        let open = self.assembler.has_open();
+        open.then(|| self.heard + OPEN_LINE_FLUSH)
+    }
 }
 
 /// Follows one run through its shim's records.
@@ -50,6 +59,8 @@ struct Channel {
     stream: Stream,
     /// Where in the spool the open line begins.
     open_from: Option<u64>,
+    /// When the stream said something last.
+    heard: Instant,
 }
 
 impl Tracker {
@@ -75,6 +86,7 @@ impl Tracker {
             assembler: LineAssembler::new(stream, cursor(number(stream))),
             stream,
             open_from: None,
+            heard: Instant::now(),
         };
         let record = driver.record();
         let current = record.runs.get(run as usize);
@@ -115,6 +127,9 @@ impl Tracker {
     pub(super) fn take(&mut self, driver: &Driver, records: Vec<Record>) -> (Events, Cursors) {
         let before = self.cursors();
         let mut events = Vec::new();
+        // What is in the spool was in a container's hands, which must not date
+        // what others record after it.
+        let latest = Timestamp::now();
         for record in records {
             let Record {
                 start,
@@ -122,6 +137,7 @@ impl Tracker {
                 time,
                 body,
             } = record;
+            let time = time.min(latest);
             self.position = end;
             match body {
                 RecordBody::Output {
@@ -151,10 +167,23 @@ impl Tracker {
         (events, changed.collect())
     }
 
-    /// Records open lines as pieces.
-    pub(super) fn flush(&mut self, now: Timestamp) -> (Events, Cursors) {
+    /// Records lines that have been open for a second of silence, as pieces.
+    pub(super) fn flush_silent(&mut self, now: Timestamp) -> (Events, Cursors) {
+        let deadline = Instant::now();
+        self.flush(now, |channel| channel.silent_at().is_some_and(|at| at <= deadline))
+    }
+
+    /// When the first of the open lines will have been silent for long enough.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        self.lines.iter().filter_map(Channel::silent_at).min()
+    }
+
+    fn flush(&mut self, now: Timestamp, which: impl Fn(&Channel) -> bool) -> (Events, Cursors) {
         let mut events = Vec::new();
         for index in 0..self.lines.len() {
+            if !which(&self.lines[index]) {
+                continue;
+            }
             let mut out = Vec::new();
             self.lines[index].assembler.flush(&mut out);
             self.lines[index].open_from = None;
@@ -167,19 +196,13 @@ impl Tracker {
     pub(super) fn close(&mut self, now: Timestamp) -> (Events, Cursors) {
         let time = self.ended_at.unwrap_or(now);
         self.held = None;
-        self.flush(time)
+        self.flush(time, |_| true)
     }
 
     /// How far the spool is no longer needed.
     pub(super) fn trim_to(&self) -> u64 {
         let open = self.lines.iter().filter_map(|channel| channel.open_from);
         open.chain(self.held).fold(self.position, u64::min)
-    }
-
-    pub(super) fn has_open(&self) -> bool {
-        self.lines
-            .iter()
-            .any(|channel| channel.assembler.has_open())
     }
 
     pub(super) const fn has_started(&self) -> bool {
@@ -238,6 +261,7 @@ impl Tracker {
     ) {
         let mut out = Vec::new();
         let channel = &mut self.lines[usize::from(number(stream) - 1)];
+        channel.heard = Instant::now();
         let gap = channel.assembler.push(position, bytes, &mut out);
         if !channel.assembler.has_open() {
             channel.open_from = None;
@@ -285,6 +309,9 @@ impl Tracker {
         }
         match control {
             Control::Exited { run, code, signal } if run == self.run => {
+                if !self.started {
+                    self.start(driver, time, events);
+                }
                 self.ending = Ending::Exited {
                     code,
                     signal: signal.map(signal_name),

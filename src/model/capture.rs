@@ -74,7 +74,8 @@ impl LineAssembler {
     /// [`Gap`] when bytes are missing before `position`: the open line is
     /// given out as it is, and the bytes are taken after the hole.
     pub fn push(&mut self, position: u64, bytes: &[u8], out: &mut Vec<Output>) -> Result<(), Gap> {
-        let end = position + bytes.len() as u64;
+        // Positions come from where an agent can write: none may overflow.
+        let end = position.saturating_add(bytes.len() as u64);
         if end <= self.next {
             return Ok(());
         }
@@ -219,6 +220,15 @@ mod tests {
         let mut lines = LineAssembler::new(Stream::Stdout, Cursor::default());
         assert_eq!(lines.push(0, b"ab", &mut out), Ok(()));
         assert_eq!(lines.push(5, b"c\n", &mut out), Err(Gap { bytes: 3 }));
+        assert_eq!(raw(&out), b"abc\n");
+    }
+
+    #[test]
+    fn a_position_that_no_stream_has_breaks_nothing() {
+        let mut out = Vec::new();
+        let mut lines = LineAssembler::new(Stream::Stdout, Cursor::default());
+        assert!(lines.push(u64::MAX - 1, b"abc\n", &mut out).is_err());
+        assert_eq!(lines.push(0, b"d\n", &mut out), Ok(()));
         assert_eq!(raw(&out), b"abc\n");
     }
 }

@@ -12,6 +12,10 @@ use std::os::unix::fs::FileExt;
 /// Bytes read from a segment at once; holds any frame whole.
 const WINDOW: usize = FRAME_HEADER + PAYLOAD_MAX + 64 * 1024;
 
+/// No spool gets so long. Positions come from a container: what is counted on
+/// from them must not overflow.
+const POSITION_MAX: u64 = 1 << 62;
+
 /// Why a spool cannot be read (on).
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -194,6 +198,7 @@ impl Spool {
         let segment = match files::regular(&directory, &spool::segment_name(number)) {
             Ok(segment) => segment,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) if is_ours(&error) => return Err(broken(error)),
             Err(error) => return Err(damaged(error.to_string())),
         };
         let header = read_header(&segment, number, expect).map_err(damaged)?;
@@ -234,10 +239,12 @@ impl Spool {
         let mut records = Vec::new();
         let mut bytes = 0;
         while self.damaged.is_none() && upto.is_none_or(|upto| self.position < upto) {
-            let next = self.next(upto).map_err(|source| SpoolError::Io {
-                dir: self.place.clone(),
-                source,
-            })?;
+            let next = match self.next(upto) {
+                Ok(next) => next,
+                // What was read is given out; the rest can be tried again.
+                Err(_) if !records.is_empty() => break,
+                Err(source) => return Err(self.broken(source)),
+            };
             match next {
                 Next::Record(record) => {
                     self.position = record.end;
@@ -252,10 +259,13 @@ impl Spool {
                     }
                 }
                 Next::End => match self.next_segment() {
-                    Ok(true) => {}
-                    Ok(false) if upto.is_none() => break,
-                    Ok(false) => self.damage("it ends before what the shim has written"),
-                    Err(why) => self.damage(&why),
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) if upto.is_none() => break,
+                    Ok(Ok(false)) => self.damage("it ends before what the shim has written"),
+                    Ok(Err(why)) => self.damage(&why),
+                    // What was read is given out; the rest can be tried again.
+                    Err(_) if !records.is_empty() => break,
+                    Err(source) => return Err(self.broken(source)),
                 },
                 Next::Torn if upto.is_none() && !self.has_further() => break,
                 Next::Torn => self.damage("it ends within a frame"),
@@ -269,6 +279,13 @@ impl Spool {
                 why: why.clone(),
             }),
             _ => Ok(records),
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> SpoolError {
+        SpoolError::Io {
+            dir: self.place.clone(),
+            source,
         }
     }
 
@@ -359,33 +376,48 @@ impl Spool {
         })
     }
 
-    /// Goes over to the next segment; false when there is none.
-    fn next_segment(&mut self) -> Result<bool, String> {
+    /// Goes over to the next segment; false when there is none. An error of
+    /// ours, such as too many open files, says nothing of what is there.
+    fn next_segment(&mut self) -> io::Result<Result<bool, String>> {
         let number = self.header.number.wrapping_add(1);
         let segment = match files::regular(&self.directory, &spool::segment_name(number)) {
             Ok(segment) => segment,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(false)),
+            Err(error) if is_ours(&error) => return Err(error),
+            Err(error) => return Ok(Err(error.to_string())),
         };
-        let header = read_header(&segment, number, self.expect)?;
+        let header = match read_header(&segment, number, self.expect) {
+            Ok(header) => header,
+            Err(why) => return Ok(Err(why)),
+        };
         if header.base != self.position || header.ordinal != self.ordinal {
-            return Err(format!(
+            return Ok(Err(format!(
                 "segment {number} does not go on where {} ends",
-                number - 1
-            ));
+                self.header.number
+            )));
         }
         self.segment = segment;
         self.header = header;
         self.offset = HEADER as u64;
         self.window.clear();
         self.used = 0;
-        Ok(true)
+        Ok(Ok(true))
     }
 
     fn has_further(&self) -> bool {
         let number = self.header.number.wrapping_add(1);
         files::handle(&self.directory, &spool::segment_name(number)).is_ok()
     }
+}
+
+/// Whether this machine is short of something, whatever lies there.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        errno,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::INTR)
+    )
 }
 
 fn first_segment(directory: &OwnedFd) -> io::Result<Option<u32>> {
@@ -415,6 +447,9 @@ fn read_header(
         .read_exact_at(&mut bytes, 0)
         .map_err(|e| format!("the header of segment {number}: {e}"))?;
     let header = SegmentHeader::decode(&bytes).map_err(|bad| bad.to_string())?;
+    if header.base > POSITION_MAX || header.ordinal > POSITION_MAX {
+        return Err(format!("segment {number} begins where none can"));
+    }
     let (session, run, attempt) = expect;
     let whose = (Ulid(header.session), header.run, header.attempt);
     if whose != (session, run, attempt) || header.number != number {

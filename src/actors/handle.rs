@@ -8,7 +8,7 @@ use super::context::Shared;
 use super::directory;
 use super::dispatch;
 use super::environment::{self, Values};
-use super::session::{AddRun, Kill, Record, Stop};
+use super::session::{AddRun, Kill, Record, Session, Stop};
 use super::supervisor::{Child, Enqueue, Outlook, Supervisor};
 use super::view;
 use crate::model::api::{
@@ -41,7 +41,21 @@ pub struct Handle {
     pub(super) shared: Arc<Shared>,
     pub(super) supervisor: Addr<Supervisor>,
     pub(super) adopted: u32,
-    requests: Arc<Mutex<HashMap<Ulid, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Requests that are being carried out.
+    requests: Turns,
+    /// Sessions that are being resumed.
+    resumes: Turns,
+    /// Whoever dispatches under a name looks for it and takes it alone.
+    naming: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Who works at what, one after the other.
+type Turns = Arc<Mutex<HashMap<Ulid, Arc<tokio::sync::Mutex<()>>>>>;
+
+fn turn(turns: &Turns, id: Ulid) -> Arc<tokio::sync::Mutex<()>> {
+    let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+    turns.entry(id).or_default().clone()
 }
 
 impl Handle {
@@ -50,7 +64,9 @@ impl Handle {
             shared,
             supervisor,
             adopted,
-            requests: Arc::default(),
+            requests: Turns::default(),
+            resumes: Turns::default(),
+            naming: Arc::default(),
         }
     }
 
@@ -68,6 +84,10 @@ impl Handle {
     async fn start_now(&self, request: StartRequest, hash: [u8; 32]) -> Result<StartResponse> {
         let id = request.request;
         let now = Timestamp::now();
+        let _naming = match request.name {
+            Some(_) => Some(self.naming.lock().await),
+            None => None,
+        };
         let shared = self.shared.clone();
         let plan = blocking(move || dispatch::plan(&shared, &request, now)).await?;
         for name in dispatch::runtimes(&plan) {
@@ -80,12 +100,14 @@ impl Handle {
         let shared = self.shared.clone();
         let plan = blocking(move || dispatch::write_values(&shared, &plan).map(|()| plan)).await?;
         let mut places = Vec::new();
-        let mut generations = Vec::new();
         for (session, nth) in plan.sessions.iter().zip(0..) {
             let (pod, pod_max) = (session.spec.pod.name.clone(), session.spec.pod.max_parallel);
             places.push(self.ask(Outlook { pod, pod_max, nth }).await?);
-            generations.push(self.shared.journal.claim(session.ulid).await?.generation);
         }
+        // All at once: a journal that is reopened in between voids all of them or none.
+        let ulids = plan.sessions.iter().map(|session| session.ulid).collect();
+        let claims = self.shared.journal.claim_all(ulids).await?;
+        let generations: Vec<u64> = claims.iter().map(|claim| claim.generation).collect();
         let limits: Vec<Option<u32>> = plan
             .sessions
             .iter()
@@ -106,7 +128,11 @@ impl Handle {
                 pod_max,
             })
             .await?;
-            self.ask(Child(record.ulid)).await??;
+            // It is recorded: an actor that cannot be made now is made later, and
+            // those of the others all the same.
+            if let Err(error) = self.ask(Child(record.ulid)).await? {
+                tracing::warn!(session = %record.ulid, %error, "its actor is made later");
+            }
         }
         Ok(response)
     }
@@ -136,7 +162,15 @@ impl Handle {
     ) -> Result<ResumeResponse> {
         dispatch::check_prompt(&request.prompt)?;
         let ulid = self.shared.directory.resolve_for_resume(target)?;
+        // The values of a run are written before it is recorded, under the number
+        // that it will get: only one may be on its way there.
+        let turn = turn(&self.resumes, ulid);
+        let _turn = turn.lock().await;
         for _ in 0..TRIES {
+            // An actor that ended may have recorded it before it could say so.
+            if let Some(answer) = self.answered(request.request, hash)? {
+                return Ok(answer);
+            }
             let record = self.load(ulid)?;
             check_resumable(&record, request.how)?;
             if !record.is_live() {
@@ -158,23 +192,16 @@ impl Handle {
                 seq: 0,
                 notes,
             };
-            let row = row(request.request, hash, &response)?;
-            let prompt = request.prompt.clone();
             let message = AddRun {
-                prompt,
+                prompt: request.prompt.clone(),
                 env,
-                expected: run,
-                request: row,
+                id: request.request,
+                hash,
+                response,
             };
             let session = self.ask(Child(ulid)).await??;
             match session.send(message).await {
-                Ok(Ok(added)) => {
-                    return Ok(ResumeResponse {
-                        run: added.run,
-                        seq: added.seq,
-                        ..response
-                    });
-                }
+                Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) if error.code != ErrorCode::TryLater => return Err(error),
                 // Another run came in first, or the actor ended just now.
                 Ok(Err(_)) | Err(_) => {}
@@ -257,7 +284,6 @@ impl Handle {
         if !record.is_live() {
             return Ok(over);
         }
-        let session = self.ask(Child(ulid)).await??;
         // The last first, so that none begins when the one before it ends.
         let wanted: Vec<u32> = match run {
             Some(number) => vec![number],
@@ -269,8 +295,7 @@ impl Handle {
         let mut stopping = None;
         for number in wanted {
             let run = Some(number);
-            let stopped = session.send(Stop { run, grace, by }).await;
-            stopping = stopped.map_err(|_| leaving())??.or(stopping);
+            stopping = self.tell(ulid, Stop { run, grace, by }).await?.or(stopping);
         }
         let Some(stopping) = stopping else {
             return Ok(StopResponse {
@@ -312,13 +337,12 @@ impl Handle {
             if !record.is_live() {
                 return Ok(response);
             }
-            let session = this.ask(Child(ulid)).await??;
             let kill = Kill {
                 name,
                 number,
                 request: row(id, hash, &response)?,
             };
-            let signalled = session.send(kill).await.map_err(|_| leaving())??;
+            let signalled = this.tell(ulid, kill).await?;
             Ok(StopResponse {
                 was_live: signalled.is_some(),
                 ..response
@@ -379,14 +403,7 @@ impl Handle {
 
     /// Records something of a session that may not be live.
     async fn note(&self, ulid: Ulid, record: Record) -> Result<()> {
-        for _ in 0..TRIES {
-            let session = self.ask(Child(ulid)).await??;
-            // An actor that has nothing to do leaves; the next one takes the note.
-            if let Ok(noted) = session.send(record.clone()).await {
-                return noted.map(|_| ());
-            }
-        }
-        Err(leaving())
+        self.tell(ulid, record).await.map(|_| ())
     }
 
     /// Stops every live session, and waits for their ends.
@@ -455,23 +472,47 @@ impl Handle {
     {
         let this = self.clone();
         detached(async move {
-            let turn = {
-                let mut requests = this.requests.lock().unwrap_or_else(PoisonError::into_inner);
-                requests.retain(|_, turn| Arc::strong_count(turn) > 1);
-                requests.entry(id).or_default().clone()
-            };
+            let turn = turn(&this.requests, id);
             let _turn = turn.lock().await;
-            match this.shared.reader.request(id).map_err(Error::from)? {
+            match this.answered(id, hash)? {
                 None => work.await,
-                Some(row) if row.hash == hash => serde_json::from_value(row.answer)
-                    .map_err(|error| Error::new(ErrorCode::Internal, error.to_string())),
-                Some(_) => {
-                    let message = format!("request {id} was made before, with another body");
-                    Err(Error::new(ErrorCode::Refused, message).hint("use a new request id"))
-                }
+                Some(answer) => Ok(answer),
             }
         })
         .await
+    }
+
+    /// The answer to a request that was carried out already.
+    fn answered<T: DeserializeOwned>(&self, id: Ulid, hash: [u8; 32]) -> Result<Option<T>> {
+        match self.shared.reader.request(id).map_err(Error::from)? {
+            None => Ok(None),
+            Some(row) if row.hash == hash => serde_json::from_value(row.answer)
+                .map(Some)
+                .map_err(|error| Error::new(ErrorCode::Internal, error.to_string())),
+            Some(_) => {
+                let message = format!("request {id} was made before, with another body");
+                Err(Error::new(ErrorCode::Refused, message).hint("use a new request id"))
+            }
+        }
+    }
+
+    /// Tells a session's actor something. One that leaves at this moment has not
+    /// heard it, or not been heard: the next one is told.
+    async fn tell<M, T>(&self, ulid: Ulid, message: M) -> Result<T>
+    where
+        M: actix::Message<Result = Result<T>> + Clone + Send + 'static,
+        T: Send + 'static,
+        Session: actix::Handler<M>,
+    {
+        for _ in 0..TRIES {
+            let session = self.ask(Child(ulid)).await??;
+            match session.send(message.clone()).await {
+                Ok(Err(error)) if error.code == ErrorCode::TryLater => {}
+                Ok(answer) => return answer,
+                Err(_) => {}
+            }
+        }
+        Err(leaving())
     }
 }
 
@@ -529,7 +570,7 @@ fn hash<T: Serialize>(verb: &str, body: &T) -> Result<[u8; 32]> {
     Ok(digest.finalize().into())
 }
 
-fn row<T: Serialize>(id: Ulid, hash: [u8; 32], answer: &T) -> Result<RequestRow> {
+pub(super) fn row<T: Serialize>(id: Ulid, hash: [u8; 32], answer: &T) -> Result<RequestRow> {
     let answer = serde_json::to_value(answer)
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
     Ok(RequestRow {

@@ -62,6 +62,11 @@ impl Hub {
     /// Registers for `session`; to be called before reading the journal.
     pub(super) fn follow(&self, session: Ulid) -> watch::Receiver<u64> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is committed any more to sessions that are over: their channels
+        // would stay. Looking when the map would grow anyway costs little.
+        if sessions.len() == sessions.capacity() {
+            sessions.retain(|_, sender| sender.receiver_count() > 0);
+        }
         sessions
             .entry(session)
             .or_insert_with(|| watch::Sender::new(0))

@@ -56,8 +56,14 @@ impl JournalHandle {
 
     /// Fences all earlier generations of a session and says where it stands.
     pub(super) async fn claim(&self, session: Ulid) -> Result<Claim, Error> {
+        let claims = self.claim_all(vec![session]).await?;
+        claims.into_iter().next().ok_or_else(stopped)
+    }
+
+    /// The same for several sessions, with nothing in between.
+    pub(super) async fn claim_all(&self, sessions: Vec<Ulid>) -> Result<Vec<Claim>, Error> {
         self.addr
-            .send(ClaimSession(session))
+            .send(ClaimSessions(sessions))
             .await
             .map_err(|_| stopped())?
     }
@@ -94,8 +100,8 @@ struct Write {
 struct Commit;
 
 #[derive(Message)]
-#[rtype(result = "Result<Claim, Error>")]
-struct ClaimSession(Ulid);
+#[rtype(result = "Result<Vec<Claim>, Error>")]
+struct ClaimSessions(Vec<Ulid>);
 
 #[derive(Message)]
 #[rtype(result = "Result<(), Error>")]
@@ -218,19 +224,22 @@ impl Handler<Commit> for Journal {
     }
 }
 
-impl Handler<ClaimSession> for Journal {
-    type Result = Result<Claim, Error>;
+impl Handler<ClaimSessions> for Journal {
+    type Result = Result<Vec<Claim>, Error>;
 
     fn handle(
         &mut self,
-        ClaimSession(session): ClaimSession,
+        ClaimSessions(sessions): ClaimSessions,
         _: &mut Context<Self>,
     ) -> Self::Result {
         self.commit();
         if self.failing {
             self.reopen().map_err(|error| unusable(&error))?;
         }
-        self.store.claim(session).map_err(|error| unusable(&error))
+        sessions
+            .into_iter()
+            .map(|session| self.store.claim(session).map_err(|error| unusable(&error)))
+            .collect()
     }
 }
 

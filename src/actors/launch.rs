@@ -127,38 +127,39 @@ async fn snapshot(
     };
     let owner = driver.owner(last.number, place.attempt);
     let tag = format!("cldpd-snapshot:{}-r{}", record.id, run.number);
-    let mut told = false;
-    let taken = loop {
-        // Its last record may be here before the engine has seen it end.
-        let waited = driver.runtime.wait(&owner, &place.container).await;
-        let result = match waited {
-            Ok(Some(_)) => {
-                driver
-                    .runtime
-                    .snapshot(&owner, &place.container, &tag)
-                    .await
-            }
-            Ok(None) => {
-                let container = place.container.clone();
-                let cause = "it is no longer there to be resumed from".to_owned();
-                Err(RuntimeError::Container { container, cause })
-            }
-            Err(error) => Err(error),
-        };
-        match result {
-            Err(RuntimeError::Unavailable { cause, .. }) => {
-                if !told {
-                    wait_for_engine(driver, run.number, &cause).await?;
-                    told = true;
+    let runtime = &driver.runtime;
+    let number = run.number;
+    let waits: &Driver = driver;
+    let take = async {
+        let mut told = false;
+        loop {
+            // Its last record may be here before the engine has seen it end.
+            let result = match runtime.wait(&owner, &place.container).await {
+                Ok(Some(_)) => runtime.snapshot(&owner, &place.container, &tag).await,
+                Ok(None) => {
+                    let container = place.container.clone();
+                    let cause = "it is no longer there to be resumed from".to_owned();
+                    Err(RuntimeError::Container { container, cause })
                 }
-                let mut published = driver.link.published.clone();
-                tokio::select! {
-                    () = tokio::time::sleep(ENGINE_RETRY) => {}
-                    () = Driver::stop_asked(&mut published, run.number, None) => return Ok(()),
+                Err(error) => Err(error),
+            };
+            match result {
+                Err(RuntimeError::Unavailable { cause, .. }) => {
+                    if !told {
+                        wait_for_engine(waits, number, &cause).await?;
+                        told = true;
+                    }
+                    tokio::time::sleep(ENGINE_RETRY).await;
                 }
+                other => break Ok::<_, Over>(other),
             }
-            other => break other,
         }
+    };
+    let mut published = driver.link.published.clone();
+    let taken = tokio::select! {
+        taken = take => taken?,
+        // What was made of it goes with the session.
+        () = Driver::stop_asked(&mut published, run.number, None) => return Ok(()),
     };
     match taken {
         Ok(image) => {

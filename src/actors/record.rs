@@ -42,6 +42,11 @@ impl Recorder {
         self.record.as_ref()
     }
 
+    /// The number of the next event.
+    pub(super) const fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
     /// Numbers `kinds` and applies them. Times never go back within a session.
     ///
     /// # Errors

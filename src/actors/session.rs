@@ -7,9 +7,10 @@
 //! generation from what is durable. The container is not the actor.
 
 use super::context::Shared;
-use super::driver;
+use super::{driver, handle};
 use super::record::{Recorder, Staged};
 use super::supervisor::{Dismiss, Ended, Exit, Supervisor};
+use crate::model::api::ResumeResponse;
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::run::Phase;
 use crate::model::{
@@ -82,21 +83,16 @@ pub(super) struct Record {
 }
 
 /// A further prompt.
-#[derive(Message)]
-#[rtype(result = "Result<AddedRun, Error>")]
+#[derive(Message, Clone)]
+#[rtype(result = "Result<ResumeResponse, Error>")]
 pub(super) struct AddRun {
     pub(super) prompt: Blob,
     pub(super) env: Vec<String>,
-    /// The number the run was expected to get: its values lie in a file of that name.
-    pub(super) expected: u32,
-    pub(super) request: RequestRow,
-}
-
-/// A run that was recorded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AddedRun {
-    pub(super) run: u32,
-    pub(super) seq: u64,
+    pub(super) id: Ulid,
+    pub(super) hash: [u8; 32],
+    /// The answer but for the event's number. Its run is the one that is
+    /// expected: the run's values lie in a file of that name.
+    pub(super) response: ResumeResponse,
 }
 
 /// Asks the current run to stop.
@@ -109,7 +105,7 @@ pub(super) struct Stop {
 }
 
 /// Sends a signal to the current run.
-#[derive(Message)]
+#[derive(Message, Clone)]
 #[rtype(result = "Result<Option<u32>, Error>")]
 pub(super) struct Kill {
     pub(super) name: String,
@@ -358,14 +354,14 @@ impl Handler<Record> for Session {
 }
 
 impl Handler<AddRun> for Session {
-    type Result = ResponseActFuture<Self, Result<AddedRun, Error>>;
+    type Result = ResponseActFuture<Self, Result<ResumeResponse, Error>>;
 
     fn handle(&mut self, message: AddRun, _: &mut Self::Context) -> Self::Result {
         let run = self
             .recorder
             .record()
             .map_or(0, |record| record.runs.len() as u32);
-        if run != message.expected {
+        if run != message.response.run {
             let error = Error::new(
                 ErrorCode::TryLater,
                 "another run was added at the same moment",
@@ -381,13 +377,21 @@ impl Handler<AddRun> for Session {
             position: None,
             reason,
         };
+        let response = ResumeResponse {
+            seq: self.recorder.next_seq(),
+            ..message.response
+        };
+        let request = match handle::row(message.id, message.hash, &response) {
+            Ok(request) => request,
+            Err(error) => return Box::pin(fut::ready(Err(error))),
+        };
         let appended = self.append(
             run,
             vec![(Timestamp::now(), queued)],
             Vec::new(),
-            vec![message.request],
+            vec![request],
         );
-        Box::pin(appended.map(move |result, _, _| result.map(|seq| AddedRun { run, seq })))
+        Box::pin(appended.map(move |result, _, _| result.map(|_| response)))
     }
 }
 

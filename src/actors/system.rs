@@ -178,7 +178,9 @@ async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Re
         } else {
             supervisor.send(Occupy(session, pod)).await.map_err(gone)?;
         }
-        supervisor.send(Child(session)).await.map_err(gone)??;
+        if let Err(error) = supervisor.send(Child(session)).await.map_err(gone)? {
+            tracing::error!(%session, %error, "it cannot be taken over now");
+        }
     }
     supervisor.send(Open).await.map_err(gone)?;
     Ok(adopted)

@@ -6,13 +6,19 @@
 
 use super::context::Shared;
 use super::driver::{Driver, gone};
+use super::handle::blocking;
 use super::session::Record;
 use crate::model::spec::Keep;
 use crate::model::{Error, EventKind, RunState, RuntimeName, SessionRecord, Timestamp, Ulid};
 use crate::runtime::Found;
 use crate::runtime::session_dir::RunDir;
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Nothing is on its way from its files to its record for so long.
+const DISPATCHING: Duration = Duration::from_secs(600);
 
 /// Deletes the spool of a run that is recorded to its end. A shim that still
 /// writes its last word into it does not mind.
@@ -91,24 +97,88 @@ pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Re
 
 /// Once at start, and then from time to time: containers of this home that no
 /// run needs, sessions whose time is up, removals that were not finished.
-pub(super) async fn sweep(shared: &Shared) {
-    let mut records = HashMap::new();
-    let mut used = Vec::new();
-    for record in shared.reader.sessions() {
-        match record {
-            Ok(record) => {
-                if !used.contains(&record.runtime) {
-                    used.push(record.runtime);
-                }
-                records.insert(record.ulid, record);
-            }
-            Err(error) => return tracing::warn!(%error, "nothing is cleaned up"),
+pub(super) async fn sweep(shared: &Arc<Shared>) {
+    let all = shared.clone();
+    let read = blocking(move || {
+        let mut records = HashMap::new();
+        for record in all.reader.sessions() {
+            let record = record.map_err(Error::from)?;
+            records.insert(record.ulid, record);
+        }
+        sweep_files(&all.settings.home.join("sessions"), &records);
+        Ok(records)
+    });
+    let records = match read.await {
+        Ok(records) => records,
+        Err(error) => return tracing::warn!(%error, "nothing is cleaned up"),
+    };
+    let mut used: Vec<RuntimeName> = Vec::new();
+    for record in records.values() {
+        if !used.contains(&record.runtime) {
+            used.push(record.runtime);
         }
     }
     for name in used {
         if let Err(error) = sweep_runtime(shared, name, &records).await {
             tracing::warn!(runtime = %name, %error, "nothing is cleaned up there");
         }
+    }
+}
+
+/// What a daemon that died left behind: values of runs that are over, or that
+/// were never recorded, and spools that are recorded to their end.
+fn sweep_files(sessions: &Path, records: &HashMap<Ulid, SessionRecord>) {
+    let ended = |record: &SessionRecord, run: u32| {
+        let run = record.runs.get(run as usize);
+        run.is_some_and(|run| run.state.is_ended())
+    };
+    for (ulid, dir) in entries(sessions) {
+        let Ok(ulid) = ulid.parse::<Ulid>() else {
+            continue;
+        };
+        let record = records.get(&ulid);
+        for (name, path) in entries(&dir) {
+            if let Some(run) = name.strip_prefix("env.r").and_then(|n| n.parse().ok()) {
+                let live = record.is_some_and(|r| r.runs.len() > run as usize && !ended(r, run));
+                // What is being dispatched was not recorded when the records were read.
+                if !live && is_old(&path) {
+                    discard(std::fs::remove_file(&path), &path);
+                }
+                continue;
+            }
+            let numbers = name.strip_prefix('r').and_then(|rest| rest.split_once('.'));
+            let run = numbers.and_then(|(run, _)| run.parse().ok());
+            if run.is_some_and(|run| record.is_some_and(|record| ended(record, run))) {
+                for (name, path) in entries(&path) {
+                    if name.starts_with("spool.") {
+                        discard(std::fs::remove_file(&path), &path);
+                    }
+                }
+            }
+        }
+        if record.is_none() && is_old(&dir) && entries(&dir).is_empty() {
+            discard(std::fs::remove_dir(&dir), &dir);
+        }
+    }
+}
+
+fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .collect()
+}
+
+fn is_old(path: &Path) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|meta| meta.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > DISPATCHING))
+}
+
+fn discard(removed: std::io::Result<()>, path: &Path) {
+    if let Err(error) = removed
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "left behind");
     }
 }
 
@@ -161,5 +231,73 @@ pub(super) fn due(record: &SessionRecord, now: Timestamp) -> bool {
         Keep::Never => true,
         Keep::Always => false,
         Keep::Days(days) => now.since(*at) > Duration::from_secs(u64::from(days) * 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::SystemTime;
+
+    fn put(path: &Path, old: bool) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "secret").unwrap();
+        if old {
+            age(path);
+        }
+    }
+
+    fn age(path: &Path) {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(SystemTime::now() - 2 * DISPATCHING)
+            .unwrap();
+    }
+
+    fn record(ulid: Ulid) -> SessionRecord {
+        let run = |number: u32, state: serde_json::Value| {
+            serde_json::json!({"number": number, "how": "new", "prompt": "", "queued_seq": 2,
+                "queued": "1970-01-01T00:00:00Z", "state": state})
+        };
+        let ended = serde_json::json!({"state": "ended", "outcome": {"outcome": "success"},
+            "code": 0, "at": "1970-01-01T00:00:00Z", "place": null});
+        let live = serde_json::json!({"state": "live", "phase": {"phase": "queued"}});
+        let json = serde_json::json!({"ulid": ulid, "id": "a-00000001", "pod": "a",
+            "runtime": "local", "agent": "command", "created": "1970-01-01T00:00:00Z",
+            "keep": Keep::Always, "runs": [run(0, ended), run(1, live)]});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn values_and_spools_that_a_crash_left_go() {
+        let root = tempfile::tempdir().unwrap();
+        let (known, unknown, fresh) = (Ulid(1 << 80), Ulid(2 << 80), Ulid(3 << 80));
+        let dir = |ulid: Ulid| root.path().join(ulid.to_string());
+        for name in [
+            "env.r0",
+            "env.r1",
+            "env.r2",
+            "r0.1/spool.0000",
+            "r1.1/spool.0000",
+            "bin/shim",
+        ] {
+            put(&dir(known).join(name), true);
+        }
+        put(&dir(known).join("env.r3"), false);
+        put(&dir(unknown).join("env.r0"), true);
+        put(&dir(fresh).join("env.r0"), false);
+        let records = HashMap::from([(known, record(known))]);
+        sweep_files(root.path(), &records);
+        age(&dir(unknown));
+        sweep_files(root.path(), &records);
+        let there = |ulid, name: &str| dir(ulid).join(name).exists();
+        assert!(!there(known, "env.r0"), "its run is over");
+        assert!(there(known, "env.r1"), "its run is to come");
+        assert!(!there(known, "env.r2"), "its run was never recorded");
+        assert!(there(known, "env.r3"), "it may be recorded right now");
+        assert!(!there(known, "r0.1/spool.0000") && there(known, "r1.1/spool.0000"));
+        assert!(there(known, "bin/shim"));
+        assert!(!dir(unknown).exists(), "it was never recorded");
+        assert!(there(fresh, "env.r0"));
     }
 }

@@ -425,14 +425,13 @@ impl Handle {
     pub(super) async fn sweep(&self) {
         cleanup::sweep(&self.shared).await;
         let now = Timestamp::now();
-        let due: Vec<Ulid> = {
-            let records = self.shared.reader.sessions().filter_map(Result::ok);
-            records
-                .filter(|record| cleanup::due(record, now))
-                .map(|record| record.ulid)
-                .collect()
-        };
-        for ulid in due {
+        let reader = self.shared.reader.clone();
+        let due = blocking(move || {
+            let records = reader.sessions().filter_map(Result::ok);
+            let due = records.filter(|record| cleanup::due(record, now));
+            Ok(due.map(|record| record.ulid).collect::<Vec<_>>())
+        });
+        for ulid in due.await.unwrap_or_default() {
             if let Err(error) = self.remove_things(ulid).await {
                 tracing::warn!(session = %ulid, %error, "left behind until later");
             }

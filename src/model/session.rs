@@ -10,6 +10,10 @@ use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// An agent may call its conversation something else with every line: the last
+/// names are kept.
+const AGENT_SESSIONS_MAX: usize = 64;
+
 /// A session, folded from its events. Derived: the journal can make it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionRecord {
@@ -180,6 +184,9 @@ impl SessionRecord {
                     && self.agent_sessions.last() != Some(id)
                 {
                     self.agent_sessions.push(id.clone());
+                    if self.agent_sessions.len() > AGENT_SESSIONS_MAX {
+                        self.agent_sessions.remove(0);
+                    }
                 }
             }
             EventKind::Note { .. } => return Ok(false),

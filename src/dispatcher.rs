@@ -428,3 +428,18 @@ impl Drop for Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_dispatch_has_no_values() {
+        let dispatch = Dispatch::prompt("pod", "do it").env("TOKEN", "a secret value");
+        let shown = format!("{dispatch:?}");
+        assert!(
+            shown.contains("TOKEN") && !shown.contains("a secret value"),
+            "{shown}"
+        );
+    }
+}

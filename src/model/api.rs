@@ -33,6 +33,7 @@ use super::spec::{AgentKind, RuntimeName, Spec};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The header that carries the version of the speaker, both ways.
 pub const VERSION_HEADER: &str = "cldpd-version";
@@ -48,7 +49,7 @@ pub enum Task {
 }
 
 /// Dispatches `count` sessions of each pod: all of them or, on an error, none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartRequest {
     /// Made by the client.
     pub request: Ulid,
@@ -98,6 +99,25 @@ const fn one() -> u32 {
     1
 }
 
+// Values of variables are credentials more often than not: only their names are shown.
+impl fmt::Debug for StartRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartRequest")
+            .field("request", &self.request)
+            .field("pods", &self.pods)
+            .field("count", &self.count)
+            .field("task", &self.task)
+            .field("name", &self.name)
+            .field("labels", &self.labels)
+            .field("env", &self.env.keys())
+            .field("inherited", &self.inherited.keys())
+            .field("runtime", &self.runtime)
+            .field("agent", &self.agent)
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What was dispatched, durably.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartResponse {
@@ -121,7 +141,7 @@ pub struct Dispatched {
 }
 
 /// A further prompt to a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeRequest {
     /// Made by the client.
     pub request: Ulid,
@@ -133,6 +153,17 @@ pub struct ResumeRequest {
     /// Values of variables, from whoever resumes. Never recorded.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ResumeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumeRequest")
+            .field("request", &self.request)
+            .field("prompt", &self.prompt)
+            .field("how", &self.how)
+            .field("env", &self.env.keys())
+            .finish()
+    }
 }
 
 /// How a further prompt is to reach the agent.

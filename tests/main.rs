@@ -6,6 +6,7 @@
 
 mod acceptance;
 mod cli;
+mod crash;
 mod docker;
 mod errors;
 mod house_rules;

@@ -100,9 +100,7 @@ async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Met, Option<String>), O
             let message = "a daemon that started later goes on with this run".to_owned();
             (Met::Shim(shim), message)
         }
-        Err(ShimError::Dead { .. }) => {
-            (Met::Dead, "the run ended while no daemon ran".to_owned())
-        }
+        Err(ShimError::Dead { .. }) => (Met::Dead, "the run ended while no daemon ran".to_owned()),
         Err(ShimError::Displaced { .. }) => return Err(gone()),
         Err(error) => {
             let message = format!("the shim cannot be talked to yet ({error}); it is tried again");
@@ -114,10 +112,7 @@ async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Met, Option<String>), O
 
 /// Opens the spool. That this machine is short of something passes, and says
 /// nothing of what is in there.
-async fn open(
-    dir: &RunDir,
-    expect: (Ulid, u32, u32),
-) -> Result<Result<Spool, SpoolError>, Over> {
+async fn open(dir: &RunDir, expect: (Ulid, u32, u32)) -> Result<Result<Spool, SpoolError>, Over> {
     let mut failures = 0;
     loop {
         let dir = dir.clone();

@@ -7,9 +7,9 @@
 //! generation from what is durable. The container is not the actor.
 
 use super::context::Shared;
-use super::{driver, handle};
 use super::record::{Recorder, Staged};
 use super::supervisor::{Dismiss, Ended, Exit, Supervisor};
+use super::{driver, handle};
 use crate::model::api::ResumeResponse;
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::run::Phase;

@@ -170,7 +170,9 @@ impl Tracker {
     /// Records lines that have been open for a second of silence, as pieces.
     pub(super) fn flush_silent(&mut self, now: Timestamp) -> (Events, Cursors) {
         let deadline = Instant::now();
-        self.flush(now, |channel| channel.silent_at().is_some_and(|at| at <= deadline))
+        self.flush(now, |channel| {
+            channel.silent_at().is_some_and(|at| at <= deadline)
+        })
     }
 
     /// When the first of the open lines will have been silent for long enough.
@@ -430,5 +432,54 @@ impl Joiner {
         }
         let line = std::mem::take(&mut self.pieces);
         (!std::mem::take(&mut self.given_up)).then_some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracker() -> Tracker {
+        let channel = |stream| Channel {
+            assembler: LineAssembler::new(stream, Cursor::default()),
+            stream,
+            open_from: None,
+            heard: Instant::now(),
+        };
+        Tracker {
+            run: 0,
+            attempt: 1,
+            lines: [channel(Stream::Stdout), channel(Stream::Stderr)],
+            control: 0,
+            held: None,
+            started: true,
+            ending: Ending::Unknown,
+            ended_at: None,
+            finished: false,
+            position: 0,
+            joiner: None,
+            container: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_line_left_open_does_not_hold_the_spool_while_the_other_stream_goes_on() {
+        let mut tracker = tracker();
+        let mut events = Vec::new();
+        let time = Timestamp(1);
+        tracker.output(0, time, Stream::Stdout, 0, b"open", &mut events);
+        tracker.output(100, time, Stream::Stderr, 0, b"on\n", &mut events);
+        tracker.position = 200;
+        assert!(
+            tracker.flush_silent(time).0.is_empty(),
+            "it may still go on"
+        );
+        assert_eq!(tracker.trim_to(), 0);
+        tracker.lines[0].heard -= OPEN_LINE_FLUSH;
+        tracker.output(200, time, Stream::Stderr, 3, b"and on\n", &mut events);
+        tracker.position = 300;
+        assert_eq!(tracker.flush_silent(time).0.len(), 1);
+        assert_eq!(tracker.trim_to(), 300, "nothing is held back");
+        assert_eq!(tracker.silent_at(), None);
     }
 }

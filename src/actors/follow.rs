@@ -71,13 +71,18 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Option<Vec<SessionEvent>>> {
         while !self.done {
             self.durable.borrow_and_update();
-            let over = self.query.follow && self.is_over()?;
-            let reader = self.shared.reader.clone();
-            let (ulid, at) = (self.ulid, self.at);
-            let read = tokio::task::spawn_blocking(move || reader.events(ulid, at, BATCH));
-            let events = read.await.map_err(|_| broken())?.map_err(Error::from)?;
+            let (shared, ulid, at) = (self.shared.clone(), self.ulid, self.at);
+            let (follow, run) = (self.query.follow, self.query.run);
+            let read = tokio::task::spawn_blocking(move || {
+                let over = follow && is_over(&shared, ulid, run)?;
+                let end = shared.reader.last_seq(ulid).map_err(Error::from)?;
+                let events = shared.reader.events(ulid, at, BATCH);
+                Ok::<_, Error>((over.then_some(end), events.map_err(Error::from)?))
+            });
+            // Whether it was over was asked before the read: all of it is before `end`.
+            let (end, events) = read.await.map_err(|_| broken())??;
+            let over = end.is_some();
             let Some(last) = events.last() else {
-                // Whether it was over was asked before the read that found nothing.
                 if !self.query.follow || over {
                     self.done = true;
                 } else if self.durable.changed().await.is_err() {
@@ -88,7 +93,8 @@ impl Follow {
             };
             self.at = last.seq;
             let passed = self.query.until.is_some_and(|until| last.time > until);
-            self.done = passed;
+            // What other runs say meanwhile is not waited for.
+            self.done = passed || end.is_some_and(|end| last.seq >= end);
             let id = &self.record.id;
             let wanted: Vec<SessionEvent> = events
                 .into_iter()
@@ -105,18 +111,18 @@ impl Follow {
         }
         Ok(None)
     }
+}
 
-    /// Whether nothing more will be recorded of what is followed.
-    fn is_over(&self) -> Result<bool> {
-        let record = load(&self.shared, self.ulid)?;
-        Ok(match self.query.run {
-            Some(run) => record
-                .runs
-                .get(run as usize)
-                .is_none_or(|run| view::end(run).is_some()),
-            None => !record.is_live(),
-        })
-    }
+/// Whether nothing more will be recorded of what is followed.
+fn is_over(shared: &Shared, ulid: Ulid, run: Option<u32>) -> Result<bool> {
+    let record = load(shared, ulid)?;
+    Ok(match run {
+        Some(run) => record
+            .runs
+            .get(run as usize)
+            .is_none_or(|run| view::end(run).is_some()),
+        None => !record.is_live(),
+    })
 }
 
 fn load(shared: &Shared, ulid: Ulid) -> Result<SessionRecord> {

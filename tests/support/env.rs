@@ -32,7 +32,8 @@ impl TestEnv {
     /// Makes a home. Nothing runs yet.
     pub fn new() -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let tag = format!("{}-{number}", std::process::id());
+        // Of one length: no home's path may begin with another's.
+        let tag = format!("{}-{number:03}", std::process::id());
         // Short, since a socket's path has to fit 108 bytes, and made by name,
         // since no other process has our id.
         let root = PathBuf::from(format!("/tmp/cldpd-it-{tag}"));

@@ -459,6 +459,8 @@ impl Reading {
             )
         });
         let container = &self.place.container;
+        // A plain process that was killed leaves nobody who could tell how its agent fared.
+        let exit = exit.filter(|_| driver.spec.runtime != RuntimeName::Local);
         match exit {
             Some(exit) if running || self.tracker.has_started() => {
                 let code = u8::try_from(exit.code).unwrap_or(255);

@@ -38,6 +38,7 @@ impl JournalHandle {
                 pending: Vec::new(),
                 pending_bytes: 0,
                 failing: false,
+                closed: None,
             }
         });
         Self { addr }
@@ -76,9 +77,14 @@ impl JournalHandle {
             .map_err(|_| stopped())?
     }
 
-    /// Ends the actor once all that was sent before is committed.
+    /// Ends the actor once all that was sent before is committed; returns when
+    /// the store is closed.
     pub(super) async fn close(&self) {
-        let _ = self.addr.send(Close).await;
+        let (sender, closed) = oneshot::channel();
+        if self.addr.send(Close(sender)).await.is_ok() {
+            // Nothing is ever sent: it is dropped with the actor, after its store.
+            let _ = closed.await;
+        }
     }
 }
 
@@ -109,7 +115,7 @@ struct DeleteSession(Ulid);
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Close;
+struct Close(oneshot::Sender<()>);
 
 struct Journal {
     store: Store,
@@ -118,10 +124,22 @@ struct Journal {
     pending_bytes: usize,
     /// The last commit failed; the store has to be reopened before the next.
     failing: bool,
+    /// Dropped after the store, so that whoever waits for it knows the store is closed.
+    closed: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for Journal {
     type Context = Context<Self>;
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Without its journal this process can promise nothing. Whoever starts
+        // next takes over what is under way.
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 impl Journal {
@@ -263,8 +281,9 @@ impl Handler<DeleteSession> for Journal {
 impl Handler<Close> for Journal {
     type Result = ();
 
-    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Close(closed): Close, ctx: &mut Context<Self>) {
         self.commit();
+        self.closed = Some(closed);
         ctx.stop();
     }
 }

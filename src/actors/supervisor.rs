@@ -246,6 +246,15 @@ async fn load(
     })
 }
 
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // Nobody could look after sessions any more; the next process can.
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 impl Actor for Supervisor {
     type Context = Context<Self>;
 

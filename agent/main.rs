@@ -11,7 +11,7 @@
 //! | `print TEXT`, `err TEXT` | a line to standard output, to standard error |
 //! | `open TEXT` | text to standard output, without a line end |
 //! | `lines N [LEN]` | `line 0000001` …, buffered; each `LEN` bytes long if that is more |
-//! | `linesflush N` | the same, one write for each line |
+//! | `linesflush N [LEN]` | the same, one write for each line |
 //! | `errlines N` | `err 0000001` … to standard error |
 //! | `mixed N` | `out 0000001`, `err 0000001`, … alternating between the streams |
 //! | `long N` | a line of N bytes, `a` to `z` over and over |
@@ -266,10 +266,16 @@ impl Agent {
                 })?;
             }
             b"linesflush" => {
+                let length = if words.len() > 1 {
+                    count(&words, 1)? as usize
+                } else {
+                    0
+                };
+                let mut line = Vec::new();
                 for n in 1..=count(&words, 0)? {
-                    self.voice
-                        .out
-                        .write_all(format!("line {n:07}\n").as_bytes())?;
+                    line.clear();
+                    numbered(&mut line, "line", n, length);
+                    self.voice.out.write_all(&line)?;
                 }
             }
             b"errlines" => Self::many(&self.voice.err, count(&words, 0)?, |line, n| {

@@ -93,7 +93,7 @@ impl Handle {
         for name in dispatch::runtimes(&plan) {
             self.shared
                 .runtime(name)?
-                .check()
+                .answers()
                 .await
                 .map_err(Error::from)?;
         }

@@ -211,6 +211,11 @@ pub trait Runtime: Send + Sync {
     /// Whether it can be used, and what it is.
     async fn check(&self) -> Result<EngineInfo>;
 
+    /// Whether it can be used now, asked as cheaply as it can be.
+    async fn answers(&self) -> Result<()> {
+        self.check().await.map(drop)
+    }
+
     /// The pod's image: what is there if its context and arguments have not
     /// changed, else built, its output lines sent to `lines` while it runs.
     async fn build(

@@ -37,10 +37,22 @@ fn serve_command(owner: &Owner) -> Vec<String> {
 }
 
 /// Creates it, or finds the one that is there already.
+///
+/// Nearly always there is none, so it is looked for only when the engine refuses.
 pub(super) async fn create(engine: &Engine, request: &CreateRequest) -> Result<String> {
-    if let Some(found) = look(engine, &request.name).await? {
-        return same(&found, request);
+    let error = match make(engine, request).await {
+        Ok(id) => return Ok(id),
+        Err(error @ RuntimeError::Unavailable { .. }) => return Err(error),
+        Err(error) => error,
+    };
+    match look(engine, &request.name).await? {
+        // What an earlier call of ours made, or a stranger who has the name.
+        Some(found) => same(&found, request),
+        None => Err(error),
     }
+}
+
+async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
     let image = image::inspect(engine, &request.image).await?;
     let declared = image.config.and_then(|config| config.volumes);
     let body = body(request, &declared.unwrap_or_default())?;
@@ -50,11 +62,6 @@ pub(super) async fn create(engine: &Engine, request: &CreateRequest) -> Result<S
     let created = engine.client.create_container(Some(options), body);
     match engine.call(SLOW, created).await {
         Ok(created) => Ok(created.id),
-        Err(failure) if failure.is_conflict() => match look(engine, &request.name).await? {
-            // Somebody was quicker: another attempt of ours, or a stranger.
-            Some(found) => same(&found, request),
-            None => Err(failure.of_container(&request.name)),
-        },
         Err(failure) => Err(failure.of_container(&request.name)),
     }
 }

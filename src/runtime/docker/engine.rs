@@ -134,6 +134,20 @@ impl Engine {
         })
     }
 
+    /// Whether it is the first that would be asked.
+    pub(super) fn is_chosen(&self, config: &DockerConfig) -> bool {
+        match candidates(config) {
+            Ok(Candidates::Chosen { endpoint, .. }) => endpoint == self.endpoint,
+            Ok(Candidates::Usual(list)) => list.first() == Some(&self.endpoint),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether it answers.
+    pub(super) async fn ping(&self) -> bool {
+        self.call(HELLO, self.client.ping()).await.is_ok()
+    }
+
     /// Whether a call failed to reach it.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)

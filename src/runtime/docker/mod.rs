@@ -89,6 +89,16 @@ impl Runtime for Docker {
         Ok(info)
     }
 
+    async fn answers(&self) -> Result<()> {
+        // What an engine is costs it much more to say than that it is there: it
+        // starts a program for each of its parts to learn their versions.
+        let known = self.engine.lock().await.clone();
+        match known.filter(|engine| !engine.is_lost()) {
+            Some(engine) if engine.is_chosen(&self.config) && engine.ping().await => Ok(()),
+            _ => self.check().await.map(drop),
+        }
+    }
+
     async fn build(
         &self,
         home: HomeId,

@@ -135,9 +135,9 @@ impl Driver {
     async fn step(&mut self, record: &SessionRecord, run: &RunRecord) -> Result<(), Over> {
         let number = run.number;
         match run.state.step() {
-            Step::AwaitSlot => self.await_slot(run).await,
+            Step::AwaitSlot => self.await_slot(record, run).await,
             Step::Cancel { place } => self.cancel(number, place).await,
-            Step::Build { attempt } => launch::build(self, record, run, attempt).await,
+            Step::Build { attempt } => launch::build(self, record, run, attempt, None).await,
             Step::Create { attempt } => {
                 let container = record.id.container_name(number);
                 self.link
@@ -152,7 +152,7 @@ impl Driver {
         }
     }
 
-    async fn await_slot(&mut self, run: &RunRecord) -> Result<(), Over> {
+    async fn await_slot(&mut self, record: &SessionRecord, run: &RunRecord) -> Result<(), Over> {
         let number = run.number;
         let enqueue = Enqueue {
             session: self.link.ulid,
@@ -170,13 +170,14 @@ impl Driver {
         let mut published = self.link.published.clone();
         tokio::select! {
             biased;
-            () = Self::stop_asked(&mut published, number, None) => Ok(()),
+            () = Self::stop_asked(&mut published, number, None) => return Ok(()),
             granted = slot => {
                 granted.map_err(|_| gone())?;
-                let step = "checking what the pod needs".to_owned();
-                self.link.record(number, vec![EventKind::Preparing { step }]).await
             }
         }
+        let step = "checking what the pod needs".to_owned();
+        let admitted = EventKind::Preparing { step };
+        launch::build(self, record, run, 1, Some(admitted)).await
     }
 
     async fn cancel(&mut self, number: u32, place: Option<Place>) -> Result<(), Over> {
@@ -251,19 +252,19 @@ impl Driver {
 
     /// Ends the run with an error in place of what did not happen.
     pub(super) async fn fail(&self, number: u32, error: Error) -> Result<(), Over> {
-        let message = match error.hint {
-            Some(hint) => format!("{}\nhint: {hint}", error.message),
-            None => error.message,
-        };
-        self.link
-            .record(
-                number,
-                vec![EventKind::Error {
-                    code: error.code,
-                    message,
-                }],
-            )
-            .await
+        self.link.record(number, vec![failure(error)]).await
+    }
+}
+
+/// An error as the event in place of what did not happen.
+pub(super) fn failure(error: Error) -> EventKind {
+    let message = match error.hint {
+        Some(hint) => format!("{}\nhint: {hint}", error.message),
+        None => error.message,
+    };
+    EventKind::Error {
+        code: error.code,
+        message,
     }
 }
 

@@ -28,25 +28,32 @@ const SCAN: usize = 1 << 20;
 /// Build lines waiting to be recorded; the builder waits beyond.
 const BUILD_LINES: usize = 256;
 
-/// Gets the run its image: builds it, or snapshots the container before it.
+/// Gets the run its image, builds it or snapshots the container before it, and
+/// goes on to the container.
+///
+/// `admitted` goes into the first commit: what was let go is about to be built.
 pub(super) async fn build(
     driver: &mut Driver,
     record: &SessionRecord,
     run: &RunRecord,
     attempt: u32,
+    admitted: Option<EventKind>,
 ) -> Result<(), Over> {
+    let mut first: Vec<EventKind> = admitted.into_iter().collect();
     if let Err(error) = prepare(driver, run.number) {
-        return driver.fail(run.number, error).await;
+        first.push(driver::failure(error));
+        return driver.link.record(run.number, first).await;
     }
     if driver::goes_on(record, run) {
+        if !first.is_empty() {
+            driver.link.record(run.number, first).await?;
+        }
         return snapshot(driver, record, run).await;
     }
     let number = run.number;
     let tag = driver.spec.pod.image.clone();
-    driver
-        .link
-        .record(number, vec![EventKind::BuildStarted { attempt, tag }])
-        .await?;
+    first.push(EventKind::BuildStarted { attempt, tag });
+    driver.link.record(number, first).await?;
 
     let began = Instant::now();
     let (sender, mut lines) = mpsc::channel::<Vec<u8>>(BUILD_LINES);
@@ -86,10 +93,27 @@ pub(super) async fn build(
                 created: image.created,
                 config: Some(config),
             };
-            driver.link.record(number, vec![complete]).await
+            create(driver, record, number, complete).await
         }
         Err(error) => driver.fail(number, error.into()).await,
     }
+}
+
+/// There is an image: records that together with the intent to create a
+/// container of it, and launches that.
+async fn create(
+    driver: &mut Driver,
+    record: &SessionRecord,
+    number: u32,
+    complete: EventKind,
+) -> Result<(), Over> {
+    let container = record.id.container_name(number);
+    let creating = EventKind::Creating {
+        attempt: 1,
+        container,
+    };
+    driver.link.record(number, vec![complete, creating]).await?;
+    launch(driver, record, number, true).await
 }
 
 /// What is checked on this machine before anything is made.
@@ -171,7 +195,7 @@ async fn snapshot(
                 created: None,
                 config: None,
             };
-            driver.link.record(run.number, vec![complete]).await
+            create(driver, record, run.number, complete).await
         }
         Err(error) => driver.fail(run.number, error.into()).await,
     }
@@ -204,7 +228,8 @@ pub(super) async fn launch(
     };
     let RunState::Live {
         phase: Phase::Creating { image, place },
-        ..
+        // With a stop, it is taken back.
+        stop: None,
     } = &run.state
     else {
         return Ok(());

@@ -1,10 +1,11 @@
 //! Reading on what a run says, from wherever the journal is, until it ends.
 //!
-//! One batch is in flight: it is read from the spool, recorded together with
-//! the cursors, and only then is the shim told how far it may trim. So a slow
-//! journal makes the spool grow, which is what the spool is for, and a crash
-//! anywhere costs and doubles nothing. Memory: one batch and one open line a
-//! stream, about [`BATCH`] and twice 64 KiB, and [`JOIN_MAX`] for the agent's line.
+//! A batch is read from the spool, recorded together with the cursors, and only
+//! then is the shim told how far it may trim. While one is being recorded the
+//! next is read, no further: so a slow journal makes the spool grow, which is
+//! what the spool is for, and a crash anywhere costs and doubles nothing.
+//! Memory: two batches and one open line a stream, twice [`BATCH`] and twice
+//! 64 KiB, and [`JOIN_MAX`] for the agent's line.
 
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::session::Signal;
@@ -61,6 +62,7 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         place: place.clone(),
         dir,
         spool: None,
+        ahead: None,
         known: 0,
         sent_stop: None,
         adopted,
@@ -159,6 +161,8 @@ struct Reading {
     place: Place,
     dir: RunDir,
     spool: Option<Spool>,
+    /// The batch that was read while the one before was recorded.
+    ahead: Option<Result<Vec<Record>, SpoolError>>,
     /// The spool is known to hold so many bytes.
     known: u64,
     sent_stop: Option<Ulid>,
@@ -310,49 +314,59 @@ impl Reading {
         driver.link.record(self.number, vec![note]).await
     }
 
-    /// Reads and records one batch; false when there was nothing to read.
+    /// Reads and records one batch; false when there was nothing to read. The
+    /// next one is read while this one is made durable.
     async fn read_batch(&mut self, driver: &Driver, upto: Option<u64>) -> Result<bool, Over> {
-        let Some(mut spool) = self.spool.take() else {
-            return Ok(false);
+        let read = match self.ahead.take() {
+            Some(read) => Some(read),
+            None => self.read(upto).await?,
         };
-        if upto.is_some_and(|upto| spool.position() >= upto) {
-            self.spool = Some(spool);
-            return Ok(false);
+        let records = match read {
+            None => return Ok(false),
+            Some(Ok(records)) if records.is_empty() => return Ok(false),
+            Some(Ok(records)) => records,
+            Some(Err(SpoolError::Io { source, .. })) if self.failures < FAILURES_MAX => {
+                tracing::warn!(session = %driver.link.ulid, %source, "a spool cannot be read now");
+                self.failures += 1;
+                tokio::time::sleep(ENGINE_RETRY).await;
+                return Ok(true);
+            }
+            Some(Err(error)) => {
+                self.damaged(driver, &error).await?;
+                return Ok(false);
+            }
+        };
+        self.failures = 0;
+        let (events, cursors) = self.tracker.take(driver, records);
+        if events.is_empty() && cursors.is_empty() {
+            return Ok(true);
         }
+        let recorded = driver.link.record_with(self.number, events, cursors);
+        let (recorded, ahead) = tokio::join!(recorded, self.read(upto));
+        recorded?;
+        self.ahead = ahead?.filter(|read| !matches!(read, Ok(records) if records.is_empty()));
+        Ok(true)
+    }
+
+    /// Reads on, if there is something below `upto` that was not read.
+    async fn read(
+        &mut self,
+        upto: Option<u64>,
+    ) -> Result<Option<Result<Vec<Record>, SpoolError>>, Over> {
+        let beyond = |spool: &Spool| upto.is_some_and(|upto| spool.position() >= upto);
+        if self.spool.as_ref().is_none_or(beyond) {
+            return Ok(None);
+        }
+        let Some(mut spool) = self.spool.take() else {
+            return Ok(None);
+        };
         let read = tokio::task::spawn_blocking(move || {
             let read = spool.read(upto, BATCH);
             (spool, read)
         });
         let (spool, read) = read.await.map_err(|_| gone())?;
-        let records: Vec<Record> = match read {
-            Ok(records) => {
-                self.spool = Some(spool);
-                self.failures = 0;
-                records
-            }
-            Err(SpoolError::Io { source, .. }) if self.failures < FAILURES_MAX => {
-                tracing::warn!(session = %driver.link.ulid, %source, "a spool cannot be read now");
-                self.spool = Some(spool);
-                self.failures += 1;
-                tokio::time::sleep(ENGINE_RETRY).await;
-                return Ok(true);
-            }
-            Err(error) => {
-                self.damaged(driver, &error).await?;
-                return Ok(false);
-            }
-        };
-        if records.is_empty() {
-            return Ok(false);
-        }
-        let (events, cursors) = self.tracker.take(driver, records);
-        if !events.is_empty() || !cursors.is_empty() {
-            driver
-                .link
-                .record_with(self.number, events, cursors)
-                .await?;
-        }
-        Ok(true)
+        self.spool = Some(spool);
+        Ok(Some(read))
     }
 
     /// What is in a container is not trusted: a spoiled spool ends this capture, nothing else.

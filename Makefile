@@ -31,10 +31,9 @@ lint: ## formatting, clippy and documentation with warnings denied, scripts
 demo: build ## dispatch, list, replay and resume three scripted sessions, then clean up
 	$(CARGO) run --locked --quiet -- demo
 
-bench: ## measure against docker itself, side by side
+bench: ## measure against docker itself, side by side, and write docs/benchmarks.md
 	./scripts/engine.sh
-	$(CARGO) build --locked --release
-	./scripts/bench.sh
+	$(CARGO) bench --locked --bench side_by_side
 
 docker: ## an image of the command alone, from scratch, to run it beside an engine
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(TARGET)

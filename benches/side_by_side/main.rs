@@ -1,0 +1,166 @@
+//! `make bench`: cldpd and the docker command side by side, on this machine, now.
+//!
+//! The same image, the same prompt, one after the other by turns (A B A B), so
+//! that what else the machine does hits both. Each ratio is of one pair; what
+//! is reported are medians. Writes `docs/benchmarks.md`. Whatever happens,
+//! nothing is left: no container, image, daemon or home.
+
+mod report;
+mod stage;
+
+use report::{Aim, Memory, Report, Row};
+use stage::{Failure, Stage};
+use std::time::{Duration, Instant};
+
+/// Lines that the container prints, and the length of each without its end.
+const LINES: usize = 1_000_000;
+const LENGTH: usize = 60;
+/// Pairs of runs that print a million lines.
+const LONG_PAIRS: usize = 3;
+/// Pairs of starts.
+const START_PAIRS: usize = 9;
+/// Pairs of listings.
+const LIST_PAIRS: usize = 25;
+/// Live sessions whose cost is measured.
+const LIVE: usize = 50;
+
+fn main() -> Result<(), Failure> {
+    let mut report = Report::begin()?;
+    {
+        let stage = Stage::new()?;
+        stage.warm_up()?;
+        list_and_start(&stage, &mut report)?;
+        million(&stage, &mut report, "lines", "written 64 KiB at a time")?;
+        million(&stage, &mut report, "linesflush", "written line by line")?;
+        report.memory.push(Memory {
+            what: "the daemon after all of the above",
+            rss: stage.daemon_memory()?,
+        });
+    }
+    {
+        let stage = Stage::new()?;
+        memory(&stage, &mut report)?;
+    }
+    print!("{}", report.table());
+    report.write("docs/benchmarks.md")?;
+    println!("\nwritten to docs/benchmarks.md");
+    Ok(())
+}
+
+/// How long something takes.
+fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<(Duration, T), Failure> {
+    let began = Instant::now();
+    let done = work()?;
+    Ok((began.elapsed(), done))
+}
+
+fn list_and_start(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
+    let mut starts = Vec::new();
+    for pair in 0..START_PAIRS {
+        say(&format!("start, pair {} of {START_PAIRS}", pair + 1));
+        let (ours, session) = timed(|| {
+            let session = stage.start("[[sleep 600000]]")?;
+            stage.await_started(std::slice::from_ref(&session))?;
+            Ok(session)
+        })?;
+        report.phases.push(stage.phases(&session)?);
+        let name = stage.container("sleeper", pair);
+        let (theirs, ()) = timed(|| stage.docker_start(&name, "[[sleep 600000]]"))?;
+        starts.push((ours, theirs));
+    }
+    report.rows.push(Row {
+        what: "start, until the program runs",
+        aim: Aim::Ratio(1.2),
+        pairs: starts,
+    });
+
+    say("listing");
+    let mut lists = Vec::new();
+    for _ in 0..LIST_PAIRS {
+        let (ours, ()) = timed(|| stage.list())?;
+        let (theirs, ()) = timed(|| stage.docker_list())?;
+        lists.push((ours, theirs));
+    }
+    report.rows.push(Row {
+        what: "list what runs",
+        aim: Aim::Ratio(1.0),
+        pairs: lists,
+    });
+    stage.clear()
+}
+
+fn million(
+    stage: &Stage,
+    report: &mut Report,
+    directive: &str,
+    how: &'static str,
+) -> Result<(), Failure> {
+    let prompt = format!("[[{directive} {LINES} {LENGTH}]]");
+    let mut runs = Vec::new();
+    let mut replays = Vec::new();
+    for pair in 0..LONG_PAIRS {
+        say(&format!(
+            "a million lines {how}, pair {} of {LONG_PAIRS}",
+            pair + 1
+        ));
+        let (ours, session) = timed(|| {
+            let session = stage.start(&prompt)?;
+            stage.wait(&session)?;
+            Ok(session)
+        })?;
+        let name = stage.container(directive, pair);
+        let (theirs, ()) = timed(|| stage.docker_run(&name, &prompt))?;
+        runs.push((ours, theirs));
+
+        let (our_replay, ()) = timed(|| stage.replay(&session))?;
+        let (their_replay, ()) = timed(|| stage.docker_replay(&name))?;
+        replays.push((our_replay, their_replay));
+        stage.check_replay(&session, LINES, LENGTH)?;
+        stage.clear()?;
+    }
+    let (run, replay) = match directive {
+        "lines" => (
+            "a million lines (61 MB), written 64 KiB at a time",
+            "replay of those",
+        ),
+        _ => (
+            "a million lines (61 MB), one write each",
+            "replay of those, too",
+        ),
+    };
+    report.rows.push(Row {
+        what: run,
+        aim: Aim::Ratio(0.7),
+        pairs: runs,
+    });
+    report.rows.push(Row {
+        what: replay,
+        aim: Aim::None,
+        pairs: replays,
+    });
+    Ok(())
+}
+
+fn memory(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
+    say(&format!("memory, {LIVE} live sessions"));
+    stage.start_daemon()?;
+    report.memory.push(Memory {
+        what: "the daemon, idle",
+        rss: stage.daemon_memory()?,
+    });
+    let sessions = stage.start_local(LIVE)?;
+    stage.await_started(&sessions)?;
+    report.memory.push(Memory {
+        what: "the daemon with 50 live sessions",
+        rss: stage.daemon_memory()?,
+    });
+    report.memory.push(Memory {
+        what: "one of their shims (median)",
+        rss: stage.shim_memory()?,
+    });
+    Ok(())
+}
+
+fn say(what: &str) {
+    eprintln!("bench: {what}");
+}

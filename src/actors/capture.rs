@@ -21,7 +21,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Bytes of the spool that are read and recorded at once.
-pub(super) const BATCH: usize = 1 << 20;
+/// At worst they are all newlines, an event each: some 60 MB while they are recorded.
+pub(super) const BATCH: usize = 256 << 10;
 /// Longest line of an agent that is put together again to be understood.
 pub(super) const JOIN_MAX: usize = 8 << 20;
 /// How long a shim that should be there is waited for.
@@ -66,6 +67,7 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         known: 0,
         sent_stop: None,
         adopted,
+        silent: false,
         failures: 0,
     };
     match spool {
@@ -78,7 +80,10 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
                 Some(lost) => lost,
                 None => return reading.finish(driver, None).await,
             },
-            Met::Mute => reading.mute(driver).await?,
+            Met::Mute => {
+                reading.note_adoption(driver).await?;
+                reading.mute(driver).await?
+            }
             Met::Dead => return reading.after_death(driver).await,
         };
     }
@@ -168,6 +173,8 @@ struct Reading {
     sent_stop: Option<Ulid>,
     /// To be noted once what was said meanwhile is recorded, with its own times.
     adopted: Option<String>,
+    /// It did not answer in time: it is frozen, or very busy.
+    silent: bool,
     /// So often in a row the system failed to read the spool.
     failures: u32,
 }
@@ -180,6 +187,9 @@ impl Reading {
         // What was sent on another connection may not have arrived; the shim knows it by its id.
         self.sent_stop = None;
         loop {
+            if std::mem::take(&mut self.silent) {
+                return Ok(Some(Met::Mute));
+            }
             self.pass_on_stop(driver, &shim).await;
             while let Ok(signal) = driver.signals.try_recv() {
                 self.pass_on(driver, &shim, signal).await;
@@ -230,10 +240,28 @@ impl Reading {
                 .record_with(self.number, events, cursors)
                 .await?;
         }
-        if let Err(error) = shim.trim(self.tracker.trim_to()).await {
+        let trim_to = self.tracker.trim_to();
+        if let Err(error) = self.answer(shim.trim(trim_to)).await {
             tracing::debug!(%error, "a trim was not taken");
         }
         Ok(())
+    }
+
+    /// A shim that is frozen while it is connected answers nothing.
+    async fn answer<T>(
+        &mut self,
+        call: impl Future<Output = Result<T, ShimError>>,
+    ) -> Result<T, ShimError> {
+        let answered = tokio::time::timeout(CONFIRMATION, call).await;
+        answered.unwrap_or_else(|_| {
+            self.silent = true;
+            Err(self.timeout())
+        })
+    }
+
+    fn timeout(&self) -> ShimError {
+        let dir = self.dir.path().display().to_string();
+        ShimError::Timeout { dir }
     }
 
     async fn meet(&self, driver: &Driver) -> Result<Met, Over> {
@@ -392,18 +420,27 @@ impl Reading {
         self.sent_stop = Some(stop.id);
         let grace = stop.deadline.since(Timestamp::now());
         let owner = driver.owner(self.number, self.place.attempt);
-        let unpause = self.unpause(driver, &owner);
-        let (stopped, ()) = tokio::join!(shim.stop(stop.id, self.number, grace), unpause);
+        let (id, number) = (stop.id, self.number);
+        let both = async {
+            let unpause = self.unpause(driver, &owner);
+            let stop = tokio::time::timeout(CONFIRMATION, shim.stop(id, number, grace));
+            tokio::join!(stop, unpause).0
+        };
+        let stopped = both.await.unwrap_or_else(|_| {
+            self.silent = true;
+            Err(self.timeout())
+        });
         if let Err(error) = stopped {
             tracing::warn!(session = %driver.link.ulid, %error, "the shim did not take the stop");
         }
     }
 
-    async fn pass_on(&self, driver: &Driver, shim: &Shim, signal: Signal) {
+    async fn pass_on(&mut self, driver: &Driver, shim: &Shim, signal: Signal) {
         if signal.run != self.number {
             return;
         }
-        if let Err(error) = shim.signal(signal.id, signal.run, signal.number).await {
+        let sent = shim.signal(signal.id, signal.run, signal.number);
+        if let Err(error) = self.answer(sent).await {
             tracing::warn!(session = %driver.link.ulid, %error, "the shim did not take the signal");
         }
     }

@@ -84,6 +84,20 @@ pub(super) fn removed(record: &SessionRecord, complete: bool, message: Option<St
     }
 }
 
+/// The name of the image that a session's pod had.
+fn spec_image(shared: &Shared, record: &SessionRecord) -> Option<String> {
+    let first = shared
+        .reader
+        .events(record.ulid, 0, 1)
+        .ok()?
+        .into_iter()
+        .next()?;
+    match first.kind {
+        EventKind::Created { spec } => Some(spec.pod.image),
+        _ => None,
+    }
+}
+
 /// Deletes all that an ended session has, but for its record.
 pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Result<(), Error> {
     let runtime = shared.runtime(record.runtime)?;
@@ -91,6 +105,14 @@ pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Re
     let dir = shared.session_dir(record.ulid);
     if dir.path().try_exists().unwrap_or(true) {
         runtime.purge(dir.path()).await?;
+    }
+    let pod = shared.pods.root().join(record.pod.as_str());
+    if !pod.try_exists().unwrap_or(true) {
+        // Of a pod that is gone, the image goes with the last session that used it.
+        let image = spec_image(shared, record);
+        if let Some(image) = image {
+            runtime.remove_image(shared.home, &image).await?;
+        }
     }
     Ok(())
 }

@@ -7,17 +7,15 @@ use super::cleanup;
 use super::context::Shared;
 use super::directory;
 use super::dispatch;
-use super::environment::{self, Values};
-use super::session::{AddRun, Kill, Record, Session, Stop};
+use super::session::{Kill, Record, Session, Stop};
 use super::supervisor::{Child, Enqueue, Outlook, Supervisor};
 use super::view;
 use crate::model::api::{
-    KillRequest, RemoveRequest, RemoveResponse, ResumeHow, ResumeRequest, ResumeResponse,
-    StartRequest, StartResponse, StopRequest, StopResponse,
+    KillRequest, RemoveRequest, RemoveResponse, StartRequest, StartResponse, StopRequest,
+    StopResponse,
 };
-use crate::model::spec::Keep;
 use crate::model::{
-    Error, ErrorCode, EventKind, How, Result, SessionRecord, Spec, Timestamp, Ulid, signal,
+    Error, ErrorCode, EventKind, Result, SessionRecord, Spec, Timestamp, Ulid, signal,
 };
 use crate::store::RequestRow;
 use actix::Addr;
@@ -33,7 +31,7 @@ use std::time::Duration;
 const GRACE_MAX: u32 = 3600;
 /// Times that something is tried again when an actor left, or another came in,
 /// at the same moment.
-const TRIES: usize = 16;
+pub(super) const TRIES: usize = 16;
 
 /// The way to a home's sessions. Cheap to clone; may be used from any thread.
 #[derive(Clone)]
@@ -44,15 +42,15 @@ pub struct Handle {
     /// Requests that are being carried out.
     requests: Turns,
     /// Sessions that are being resumed.
-    resumes: Turns,
+    pub(super) resumes: Turns,
     /// Whoever dispatches under a name looks for it and takes it alone.
     naming: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Who works at what, one after the other.
-type Turns = Arc<Mutex<HashMap<Ulid, Arc<tokio::sync::Mutex<()>>>>>;
+pub(super) type Turns = Arc<Mutex<HashMap<Ulid, Arc<tokio::sync::Mutex<()>>>>>;
 
-fn turn(turns: &Turns, id: Ulid) -> Arc<tokio::sync::Mutex<()>> {
+pub(super) fn turn(turns: &Turns, id: Ulid) -> Arc<tokio::sync::Mutex<()>> {
     let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
     turns.retain(|_, turn| Arc::strong_count(turn) > 1);
     turns.entry(id).or_default().clone()
@@ -135,109 +133,6 @@ impl Handle {
             }
         }
         Ok(response)
-    }
-
-    /// Asks for a further run; returns when its intent is durable.
-    ///
-    /// # Errors
-    /// `session_not_found`, `ambiguous`, or `refused` with the reason.
-    pub async fn resume(&self, target: &str, request: ResumeRequest) -> Result<ResumeResponse> {
-        let this = self.clone();
-        let (id, hash) = (
-            request.request,
-            hash(&format!("resume {target}"), &request)?,
-        );
-        let target = target.to_owned();
-        self.once(id, hash, async move {
-            this.resume_now(&target, request, hash).await
-        })
-        .await
-    }
-
-    async fn resume_now(
-        &self,
-        target: &str,
-        request: ResumeRequest,
-        hash: [u8; 32],
-    ) -> Result<ResumeResponse> {
-        dispatch::check_prompt(&request.prompt)?;
-        let ulid = self.shared.directory.resolve_for_resume(target)?;
-        // The values of a run are written before it is recorded, under the number
-        // that it will get: only one may be on its way there.
-        let turn = turn(&self.resumes, ulid);
-        let _turn = turn.lock().await;
-        for _ in 0..TRIES {
-            // An actor that ended may have recorded it before it could say so.
-            if let Some(answer) = self.answered(request.request, hash)? {
-                return Ok(answer);
-            }
-            let record = self.load(ulid)?;
-            check_resumable(&record, request.how)?;
-            if !record.is_live() {
-                // A run that could not begin now is not taken on; one that waits is.
-                let runtime = self.shared.runtime(record.runtime)?;
-                runtime.check().await.map_err(Error::from)?;
-            }
-            let spec = self.spec(ulid)?;
-            let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
-            let (values, notes) = self.values_for(&record, &spec, &request);
-            let env = values.names();
-            let dir = self.shared.session_dir(ulid);
-            blocking(move || environment::store(&dir, run, &values)).await?;
-            let response = ResumeResponse {
-                id: record.id.clone(),
-                ulid,
-                run,
-                how: How::Next,
-                seq: 0,
-                notes,
-            };
-            let message = AddRun {
-                prompt: request.prompt.clone(),
-                env,
-                id: request.request,
-                hash,
-                response,
-            };
-            let session = self.ask(Child(ulid)).await??;
-            match session.send(message).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) if error.code != ErrorCode::TryLater => return Err(error),
-                // Another run came in first, or the actor ended just now.
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        Err(Error::new(
-            ErrorCode::TryLater,
-            "too many runs were asked for at the same moment",
-        ))
-    }
-
-    /// Values for a further run: the pod's own as they are now, and the caller's.
-    fn values_for(
-        &self,
-        record: &SessionRecord,
-        spec: &Spec,
-        request: &ResumeRequest,
-    ) -> (Values, Vec<String>) {
-        let mut values = Values::default();
-        if let Ok(pod) = self.shared.pods.load(spec.pod.name.as_str()) {
-            let of_spec = |name: &String| spec.pod.secret_env.contains(name);
-            values
-                .0
-                .extend(pod.secret_env.into_iter().filter(|(name, _)| of_spec(name)));
-        }
-        values.0.extend(request.env.clone());
-        let first = record
-            .runs
-            .first()
-            .map(|run| run.env.as_slice())
-            .unwrap_or_default();
-        let missing = first.iter().filter(|name| !values.0.contains_key(*name));
-        let notes =
-            missing.map(|name| format!("{name} was set for the first run and is not set now"));
-        let notes = notes.collect();
-        (values, notes)
     }
 
     /// Asks a session to stop: its current run, and those that wait behind it;
@@ -464,7 +359,7 @@ impl Handle {
     }
 
     /// Does `work` once for a request id; a repetition gets the recorded answer.
-    async fn once<T, F>(&self, id: Ulid, hash: [u8; 32], work: F) -> Result<T>
+    pub(super) async fn once<T, F>(&self, id: Ulid, hash: [u8; 32], work: F) -> Result<T>
     where
         T: DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
@@ -482,7 +377,11 @@ impl Handle {
     }
 
     /// The answer to a request that was carried out already.
-    fn answered<T: DeserializeOwned>(&self, id: Ulid, hash: [u8; 32]) -> Result<Option<T>> {
+    pub(super) fn answered<T: DeserializeOwned>(
+        &self,
+        id: Ulid,
+        hash: [u8; 32],
+    ) -> Result<Option<T>> {
         match self.shared.reader.request(id).map_err(Error::from)? {
             None => Ok(None),
             Some(row) if row.hash == hash => serde_json::from_value(row.answer)
@@ -515,51 +414,11 @@ impl Handle {
     }
 }
 
-fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
-    let refused = |message: String, hint: &str| {
-        Err(Error::new(ErrorCode::Refused, message).hint(hint.to_owned()))
-    };
-    let id = &record.id;
-    match how {
-        ResumeHow::Auto | ResumeHow::Next => {}
-        ResumeHow::Steer => {
-            return refused(
-                format!("the agent of {id} takes no messages while it works"),
-                "use --how next",
-            );
-        }
-        ResumeHow::Exec => {
-            return refused(
-                format!("{id} cannot run a second agent beside the first yet"),
-                "use --how next",
-            );
-        }
-    }
-    if record.removed.is_some() {
-        return refused(
-            format!("{id} was removed: only its history is left"),
-            "start a new session",
-        );
-    }
-    if record.remove || record.keep == Keep::Never {
-        let why = if record.remove {
-            "--rm"
-        } else {
-            "\"keep\": \"never\""
-        };
-        return refused(
-            format!("{id} was started with {why}: nothing is kept to resume from"),
-            "start a new session",
-        );
-    }
-    Ok(())
-}
-
 fn leaving() -> Error {
     Error::new(ErrorCode::Stopping, "the daemon is stopping").hint("try again in a moment")
 }
 
-fn hash<T: Serialize>(verb: &str, body: &T) -> Result<[u8; 32]> {
+pub(super) fn hash<T: Serialize>(verb: &str, body: &T) -> Result<[u8; 32]> {
     let body = serde_json::to_vec(body)
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
     let mut digest = Sha256::new();

@@ -32,6 +32,7 @@ mod journal;
 mod launch;
 mod queries;
 mod record;
+mod resume;
 mod session;
 mod supervisor;
 mod system;

@@ -31,6 +31,14 @@ pub(crate) fn lock(home: &Home) -> Result<File> {
         .create(&dir)
         .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)))
         .map_err(|error| failed(&dir, &error))?;
+    // As made by hand it may be open to others; what lies in it is its owner's alone.
+    let root = home.root();
+    fs::metadata(root)
+        .and_then(|found| match found.permissions().mode() & 0o077 {
+            0 => Ok(()),
+            _ => fs::set_permissions(root, fs::Permissions::from_mode(0o700)),
+        })
+        .map_err(|error| failed(root, &error))?;
     let path = home.lock();
     let mut options = OpenOptions::new();
     options

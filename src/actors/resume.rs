@@ -1,0 +1,155 @@
+//! Further runs of a session.
+
+use super::dispatch;
+use super::environment::{self, Values};
+use super::handle::{Handle, TRIES, blocking, hash, turn};
+use super::session::AddRun;
+use super::supervisor::Child;
+use crate::model::api::{ResumeHow, ResumeRequest, ResumeResponse};
+use crate::model::spec::Keep;
+use crate::model::{Error, ErrorCode, How, Result, SessionRecord, Spec};
+
+impl Handle {
+    /// Asks for a further run; returns when its intent is durable.
+    ///
+    /// # Errors
+    /// `session_not_found`, `ambiguous`, or `refused` with the reason.
+    pub async fn resume(&self, target: &str, request: ResumeRequest) -> Result<ResumeResponse> {
+        let this = self.clone();
+        let (id, hash) = (
+            request.request,
+            hash(&format!("resume {target}"), &request)?,
+        );
+        let target = target.to_owned();
+        self.once(id, hash, async move {
+            this.resume_now(&target, request, hash).await
+        })
+        .await
+    }
+
+    async fn resume_now(
+        &self,
+        target: &str,
+        request: ResumeRequest,
+        hash: [u8; 32],
+    ) -> Result<ResumeResponse> {
+        dispatch::check_prompt(&request.prompt)?;
+        let ulid = self.shared.directory.resolve_for_resume(target)?;
+        // The values of a run are written before it is recorded, under the number
+        // that it will get: only one may be on its way there.
+        let turn = turn(&self.resumes, ulid);
+        let _turn = turn.lock().await;
+        for _ in 0..TRIES {
+            // An actor that ended may have recorded it before it could say so.
+            if let Some(answer) = self.answered(request.request, hash)? {
+                return Ok(answer);
+            }
+            let record = self.load(ulid)?;
+            check_resumable(&record, request.how)?;
+            if !record.is_live() {
+                // A run that could not begin now is not taken on; one that waits is.
+                let runtime = self.shared.runtime(record.runtime)?;
+                runtime.check().await.map_err(Error::from)?;
+            }
+            let spec = self.spec(ulid)?;
+            let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
+            let (values, notes) = self.values_for(&record, &spec, &request);
+            let env = values.names();
+            let dir = self.shared.session_dir(ulid);
+            blocking(move || environment::store(&dir, run, &values)).await?;
+            let response = ResumeResponse {
+                id: record.id.clone(),
+                ulid,
+                run,
+                how: How::Next,
+                seq: 0,
+                notes,
+            };
+            let message = AddRun {
+                prompt: request.prompt.clone(),
+                env,
+                id: request.request,
+                hash,
+                response,
+            };
+            let session = self.ask(Child(ulid)).await??;
+            match session.send(message).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) if error.code != ErrorCode::TryLater => return Err(error),
+                // Another run came in first, or the actor ended just now.
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        Err(Error::new(
+            ErrorCode::TryLater,
+            "too many runs were asked for at the same moment",
+        ))
+    }
+
+    /// Values for a further run: the pod's own as they are now, and the caller's.
+    fn values_for(
+        &self,
+        record: &SessionRecord,
+        spec: &Spec,
+        request: &ResumeRequest,
+    ) -> (Values, Vec<String>) {
+        let mut values = Values::default();
+        if let Ok(pod) = self.shared.pods.load(spec.pod.name.as_str()) {
+            let of_spec = |name: &String| spec.pod.secret_env.contains(name);
+            values
+                .0
+                .extend(pod.secret_env.into_iter().filter(|(name, _)| of_spec(name)));
+        }
+        values.0.extend(request.env.clone());
+        let first = record
+            .runs
+            .first()
+            .map(|run| run.env.as_slice())
+            .unwrap_or_default();
+        let missing = first.iter().filter(|name| !values.0.contains_key(*name));
+        let notes =
+            missing.map(|name| format!("{name} was set for the first run and is not set now"));
+        let notes = notes.collect();
+        (values, notes)
+    }
+}
+
+fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
+    let refused = |message: String, hint: &str| {
+        Err(Error::new(ErrorCode::Refused, message).hint(hint.to_owned()))
+    };
+    let id = &record.id;
+    match how {
+        ResumeHow::Auto | ResumeHow::Next => {}
+        ResumeHow::Steer => {
+            return refused(
+                format!("the agent of {id} takes no messages while it works"),
+                "use --how next",
+            );
+        }
+        ResumeHow::Exec => {
+            return refused(
+                format!("{id} cannot run a second agent beside the first yet"),
+                "use --how next",
+            );
+        }
+    }
+    if record.removed.is_some() {
+        return refused(
+            format!("{id} was removed: only its history is left"),
+            "start a new session",
+        );
+    }
+    if record.remove || record.keep == Keep::Never {
+        let why = if record.remove {
+            "--rm"
+        } else {
+            "\"keep\": \"never\""
+        };
+        return refused(
+            format!("{id} was started with {why}: nothing is kept to resume from"),
+            "start a new session",
+        );
+    }
+    Ok(())
+}

@@ -16,7 +16,7 @@
 //! | `POST /v1/sessions/{ref}/stop` | [`StopRequest`] → [`StopResponse`] |
 //! | `POST /v1/sessions/{ref}/kill` | [`KillRequest`] → [`StopResponse`] |
 //! | `GET /v1/sessions/{ref}/wait?run=N` | → [`WaitResponse`], when that run (default: all) is over |
-//! | `GET /v1/sessions/{ref}/events?…` | [`EventsQuery`] → [`SessionEvent`](super::SessionEvent)s, NDJSON or SSE |
+//! | `GET /v1/sessions/{ref}/events?…` | [`EventsQuery`] → [`SessionEvent`]s, NDJSON or SSE |
 //! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |
 //! | `GET /v1/pods` | → `[PodView]` |
 //! | `GET /v1/pods/{name}` | → [`PodView`] |

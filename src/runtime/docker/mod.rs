@@ -1,6 +1,6 @@
 //! Containers of a Docker engine, by its API.
 //!
-//! Every object that is made carries the labels of [`labels`]; what does not is
+//! Every object that is made carries the labels of `labels`; what does not is
 //! never touched. Nothing that is secret reaches the engine, and no output
 //! comes from it but a builder's.
 

@@ -271,10 +271,24 @@ impl Stage {
         run(Command::new("docker").arg("ps")).map(drop)
     }
 
+    /// All that have something to remove, live or not.
+    fn sessions(&self) -> Result<Vec<String>, Failure> {
+        let output = run(&mut self.cldpd(&["sessions", "-a", "--format", "json"]))?;
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let all = list.as_array().ok_or("sessions are no list")?.iter();
+        let here = all.filter(|session| session["state"] != "removed");
+        let id = |session: &serde_json::Value| session["ulid"].as_str().map(str::to_owned);
+        Ok(here.filter_map(id).collect())
+    }
+
     /// Removes all containers of both.
     pub fn clear(&self) -> Result<(), Failure> {
         if self.home().join("run").exists() {
-            run(&mut self.cldpd(&["rm", "--all", "--force"]))?;
+            let sessions = self.sessions()?;
+            let sessions: Vec<&str> = sessions.iter().map(String::as_str).collect();
+            if !sessions.is_empty() {
+                run(&mut self.cldpd(&[&["rm", "--force"], &sessions[..]].concat()))?;
+            }
         }
         let filter = format!("name={}", self.name);
         let ids = run(Command::new("docker").args(["ps", "-aq", "--filter", &filter]))?;
@@ -299,7 +313,7 @@ impl Drop for Stage {
         told("a container", self.clear());
         told(
             "a daemon",
-            run(&mut self.cldpd(&["daemon", "stop"])).map(drop),
+            run(&mut self.cldpd(&["daemon", "stop", "--stop-sessions"])).map(drop),
         );
         let image = Command::new("docker")
             .args(["image", "rm", "-f", &self.name])

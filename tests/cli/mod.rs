@@ -161,3 +161,18 @@ fn a_command_that_is_not_there_comes_with_a_way_out() {
         output.stderr
     );
 }
+
+#[test]
+fn rm_all_takes_live_sessions_only_by_force() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("all").plain().make();
+    let ended = env.start(&[&pod, "--prompt", "[[exit 0]]"]);
+    assert_eq!(env.wait(&ended), 0);
+    let live = env.start(&[&pod, "--prompt", "[[print up]][[sleep 600000]]"]);
+    env.await_line(&live, "up");
+    let removed = env.cldpd(["rm", "--all"]).run().ok();
+    assert_eq!(removed.trim(), ended);
+    let removed = env.cldpd(["rm", "--all", "--force"]).run().ok();
+    assert_eq!(removed.trim(), live);
+    assert_eq!(env.session(&live)["state"], "removed");
+}

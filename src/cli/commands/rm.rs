@@ -30,7 +30,7 @@ pub struct Args {
     /// What they said too
     #[arg(long)]
     history: bool,
-    /// All that have ended
+    /// All that have ended; with --force the live ones too
     #[arg(short, long, conflicts_with = "sessions")]
     all: bool,
     /// All that ended longer ago than this
@@ -45,9 +45,9 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let age = args.older_than.as_deref().map(parse_duration).transpose()?;
     let client = context.client().await?;
     let sessions = if args.all || age.is_some() {
-        ended(&client, age.unwrap_or_default(), args.history).await?
+        all(&client, age, &args).await?
     } else {
-        args.sessions
+        args.sessions.clone()
     };
     let mut codes = Vec::new();
     for session in &sessions {
@@ -78,17 +78,23 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     Ok(first_bad(codes.into_iter()))
 }
 
-/// Sessions that ended at least `age` ago and have something to remove.
-async fn ended(client: &Client, age: Duration, history: bool) -> Result<Vec<String>> {
+/// Sessions that have something to remove and ended at least `age` ago; where
+/// no age is given and force is used, live ones too.
+async fn all(client: &Client, age: Option<Duration>, args: &Args) -> Result<Vec<String>> {
     let query = ListQuery {
         all: true,
         ..ListQuery::default()
     };
     let now = Timestamp::now();
+    let wanted = |state: &str| match state {
+        "ended" => true,
+        "removed" => args.history,
+        _ => args.force && age.is_none(),
+    };
     let sessions = client.sessions(&query).await?.into_iter();
     Ok(sessions
-        .filter(|s| s.state == "ended" || (history && s.state == "removed"))
-        .filter(|s| now.since(s.ended.unwrap_or(s.created)) >= age)
+        .filter(|s| wanted(&s.state))
+        .filter(|s| age.is_none_or(|age| now.since(s.ended.unwrap_or(s.created)) >= age))
         .map(|s| s.ulid.to_string())
         .collect())
 }

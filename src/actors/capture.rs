@@ -9,7 +9,8 @@
 
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::session::Signal;
-use super::tracker::{Ending, Tracker};
+use super::tracker::{Ending, Flushed, Tracker};
+use crate::model::capture::OPEN_LINE_FLUSH;
 use crate::model::run::{Phase, Place};
 use crate::model::{ErrorCode, EventKind, RunState, RuntimeName, Spec, Timestamp, Ulid};
 use crate::runtime::session_dir::RunDir;
@@ -186,6 +187,8 @@ impl Reading {
         self.known = self.known.max(shim.hello().written);
         // What was sent on another connection may not have arrived; the shim knows it by its id.
         self.sent_stop = None;
+        // Since when there is nothing to read: how long we took ourselves is no silence.
+        let mut quiet: Option<Instant> = None;
         loop {
             if std::mem::take(&mut self.silent) {
                 return Ok(Some(Met::Mute));
@@ -198,21 +201,24 @@ impl Reading {
             if self.read_batch(driver, Some(upto)).await? {
                 // A shim that has said its last word is on its way out.
                 if !self.tracker.is_finished() {
-                    self.settle(driver, &shim).await?;
+                    let flushed = self.tracker.flush_silent();
+                    self.settle(driver, &shim, flushed).await?;
                 }
+                quiet = None;
                 continue;
             }
             self.note_adoption(driver).await?;
             if self.tracker.is_finished() {
                 return Ok(None);
             }
-            let silent_at = self.tracker.silent_at();
-            let silence = tokio::time::sleep_until(silent_at.unwrap_or_else(Instant::now));
+            let quiet_since = *quiet.get_or_insert_with(Instant::now);
+            let silence = tokio::time::sleep_until(quiet_since + OPEN_LINE_FLUSH);
             let position = self.spool.as_ref().map_or(u64::MAX, Spool::position);
             let mut published = driver.link.published.clone();
             let sent = self.sent_stop;
             let dead = self.wait(driver);
             tokio::select! {
+                biased;
                 written = shim.written(position.min(self.known)), if self.spool.is_some() => {
                     match written {
                         Ok(length) => self.known = length,
@@ -224,7 +230,10 @@ impl Reading {
                 Some(signal) = driver.signals.recv() => {
                     self.pass_on(driver, &shim, signal).await;
                 }
-                () = silence, if silent_at.is_some() => self.settle(driver, &shim).await?,
+                () = silence, if self.tracker.has_open() => {
+                    let flushed = self.tracker.flush_open(Timestamp::now());
+                    self.settle(driver, &shim, flushed).await?;
+                }
                 _ = dead, if self.spool.is_none() => return Ok(Some(Met::Dead)),
             }
         }
@@ -232,8 +241,12 @@ impl Reading {
 
     /// Records lines that have been open in silence, and tells the shim what it
     /// may let go: an open line keeps all that follows it in the spool.
-    async fn settle(&mut self, driver: &Driver, shim: &Shim) -> Result<(), Over> {
-        let (events, cursors) = self.tracker.flush_silent(Timestamp::now());
+    async fn settle(
+        &mut self,
+        driver: &Driver,
+        shim: &Shim,
+        (events, cursors): Flushed,
+    ) -> Result<(), Over> {
         if !events.is_empty() {
             driver
                 .link

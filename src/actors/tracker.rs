@@ -7,10 +7,11 @@ use crate::model::capture::{Cursor, CursorKey, LineAssembler, OPEN_LINE_FLUSH};
 use crate::model::run::Phase;
 use crate::model::{AgentKind, Error, Event, EventKind, Output, RunState, Stream, Timestamp};
 use crate::runtime::shim::{Control, Record, RecordBody};
-use tokio::time::Instant;
 
 type Events = Vec<(Timestamp, EventKind)>;
 type Cursors = Vec<(CursorKey, Cursor)>;
+/// Pieces of open lines, and where the journal is then.
+pub(super) type Flushed = (Events, Cursors);
 
 const CONTROL: u8 = 0;
 /// Events looked at, from the end, for the beginning of a line that is open.
@@ -25,14 +26,6 @@ pub(super) enum Ending {
     NotRun { code: u8, message: String },
     /// There is no word.
     Unknown,
-}
-
-impl Channel {
-    /// When its open line will have been silent for long enough.
-    fn silent_at(&self) -> Option<Instant> {
-        let open = self.assembler.has_open();
-        open.then(|| self.heard + OPEN_LINE_FLUSH)
-    }
 }
 
 /// Follows one run through its shim's records.
@@ -59,8 +52,8 @@ struct Channel {
     stream: Stream,
     /// Where in the spool the open line begins.
     open_from: Option<u64>,
-    /// When the stream said something last.
-    heard: Instant,
+    /// When its last byte was read from the program, by the shim's clock.
+    heard: Timestamp,
 }
 
 impl Tracker {
@@ -86,7 +79,7 @@ impl Tracker {
             assembler: LineAssembler::new(stream, cursor(number(stream))),
             stream,
             open_from: None,
-            heard: Instant::now(),
+            heard: Timestamp::default(),
         };
         let record = driver.record();
         let current = record.runs.get(run as usize);
@@ -167,17 +160,26 @@ impl Tracker {
         (events, changed.collect())
     }
 
-    /// Records lines that have been open for a second of silence, as pieces.
-    pub(super) fn flush_silent(&mut self, now: Timestamp) -> (Events, Cursors) {
-        let deadline = Instant::now();
-        self.flush(now, |channel| {
-            channel.silent_at().is_some_and(|at| at <= deadline)
+    /// Records lines that have been open for a second of silence, as pieces, by
+    /// what was read so far: the other stream went on meanwhile.
+    pub(super) fn flush_silent(&mut self) -> (Events, Cursors) {
+        let latest = self.lines.iter().map(|channel| channel.heard).max();
+        let latest = latest.unwrap_or_default();
+        self.flush(latest, |channel| {
+            latest.since(channel.heard) >= OPEN_LINE_FLUSH
         })
     }
 
-    /// When the first of the open lines will have been silent for long enough.
-    pub(super) fn silent_at(&self) -> Option<Instant> {
-        self.lines.iter().filter_map(Channel::silent_at).min()
+    /// Records all lines that are open, as pieces: nothing came for a second.
+    pub(super) fn flush_open(&mut self, now: Timestamp) -> (Events, Cursors) {
+        self.flush(now, |_| true)
+    }
+
+    /// Whether bytes wait for their line's end.
+    pub(super) fn has_open(&self) -> bool {
+        self.lines
+            .iter()
+            .any(|channel| channel.assembler.has_open())
     }
 
     fn flush(&mut self, now: Timestamp, which: impl Fn(&Channel) -> bool) -> (Events, Cursors) {
@@ -263,7 +265,7 @@ impl Tracker {
     ) {
         let mut out = Vec::new();
         let channel = &mut self.lines[usize::from(number(stream) - 1)];
-        channel.heard = Instant::now();
+        channel.heard = time;
         let gap = channel.assembler.push(position, bytes, &mut out);
         if !channel.assembler.has_open() {
             channel.open_from = None;
@@ -444,7 +446,7 @@ mod tests {
             assembler: LineAssembler::new(stream, Cursor::default()),
             stream,
             open_from: None,
-            heard: Instant::now(),
+            heard: Timestamp::default(),
         };
         Tracker {
             run: 0,
@@ -466,20 +468,16 @@ mod tests {
     fn a_line_left_open_does_not_hold_the_spool_while_the_other_stream_goes_on() {
         let mut tracker = tracker();
         let mut events = Vec::new();
-        let time = Timestamp(1);
-        tracker.output(0, time, Stream::Stdout, 0, b"open", &mut events);
-        tracker.output(100, time, Stream::Stderr, 0, b"on\n", &mut events);
+        let (early, late) = (Timestamp(1), Timestamp(1).plus(OPEN_LINE_FLUSH));
+        tracker.output(0, early, Stream::Stdout, 0, b"open", &mut events);
+        tracker.output(100, early, Stream::Stderr, 0, b"on\n", &mut events);
         tracker.position = 200;
-        assert!(
-            tracker.flush_silent(time).0.is_empty(),
-            "it may still go on"
-        );
+        assert!(tracker.flush_silent().0.is_empty(), "it may still go on");
         assert_eq!(tracker.trim_to(), 0);
-        tracker.lines[0].heard -= OPEN_LINE_FLUSH;
-        tracker.output(200, time, Stream::Stderr, 3, b"and on\n", &mut events);
+        tracker.output(200, late, Stream::Stderr, 3, b"and on\n", &mut events);
         tracker.position = 300;
-        assert_eq!(tracker.flush_silent(time).0.len(), 1);
+        assert_eq!(tracker.flush_silent().0.len(), 1);
         assert_eq!(tracker.trim_to(), 300, "nothing is held back");
-        assert_eq!(tracker.silent_at(), None);
+        assert!(!tracker.has_open());
     }
 }

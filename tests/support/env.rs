@@ -13,9 +13,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cldpd");
+
+/// What is on its way out when a test is over is gone within this.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -345,7 +349,9 @@ impl Drop for TestEnv {
             eprintln!("--- daemon.log\n{}", log.get(from..).unwrap_or(&log));
         }
         let stopped = self.home().join("run").exists().then(|| self.shut_down());
-        let left = procfs::processes_of(&self.root);
+        // A shim that has said its last word is over a moment later.
+        let mut left = procfs::processes_of(&self.root);
+        left.retain(|(pid, _)| !procfs::ends_within(*pid, LAST_WORD));
         for (pid, _) in &left {
             if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);

@@ -5,20 +5,25 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Waits until the process `pid`, which need not be our child, has ended.
 #[track_caller]
 pub fn await_death(pid: i32) {
+    assert!(ends_within(pid, WATCHDOG), "process {pid} does not end");
+}
+
+/// Waits until the process `pid` has ended; false if it has not within `limit`.
+pub fn ends_within(pid: i32, limit: Duration) -> bool {
     let pid = Pid::from_raw(pid).expect("a process id");
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
+        return true;
     };
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
-    let patience = rustix::time::Timespec::try_from(WATCHDOG).expect("a short time");
+    let patience = rustix::time::Timespec::try_from(limit).expect("a short time");
     // A library in this process may have taken a signal meanwhile.
-    let ended = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&patience)))
-        .expect("a pidfd can be polled");
-    assert_eq!(ended, 1, "process {} does not end", pid.as_raw_nonzero());
+    let ended = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&patience)));
+    ended.expect("a pidfd can be polled") == 1
 }
 
 /// Kills `pid` as `kill -9` does, and waits until it is gone.

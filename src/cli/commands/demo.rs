@@ -39,9 +39,13 @@ pub(super) async fn run(context: &mut Context, _: Args) -> Done {
         exe: exe()?,
         home: Home::new(&root)?,
     };
-    let shown = demo.show(context).await;
-    demo.clean_up(context).await?;
-    shown
+    let shown = tokio::select! {
+        shown = demo.show(context) => shown,
+        _ = tokio::signal::ctrl_c() => Ok(exit::INTERRUPTED),
+    };
+    let cleaned = demo.clean_up(context).await;
+    let code = shown?;
+    cleaned.map(|()| code)
 }
 
 fn exe() -> Result<PathBuf, Failure> {
@@ -153,15 +157,28 @@ impl Demo {
         fs::write(pod.join("pod.json"), format!("{config:#}\n"))
     }
 
+    /// Removes everything, whether or not anybody reads what is said about it.
     async fn clean_up(&self, context: &mut Context) -> Result<(), Failure> {
         if !self.home.root().try_exists().unwrap_or(false) {
             return Ok(());
         }
-        self.say(context, "Everything that was made is removed again:")?;
+        let mut read = self
+            .say(context, "Everything that was made is removed again:")
+            .is_ok();
         // Of a pod that is gone, the image goes with the last session.
         remove(&self.home.pods().join("demo")).map_err(|error| self.failed(&error))?;
-        self.type_in(context, &["rm", "--all", "--force"]).await?;
-        self.type_in(context, &["daemon", "stop"]).await?;
+        for args in [&["rm", "--all", "--force"][..], &["daemon", "stop"]] {
+            read = read && self.show_command(context, args).is_ok();
+            let mut command = self.command(args);
+            if !read {
+                command.stdout(Stdio::null());
+            }
+            let status = command
+                .status()
+                .await
+                .map_err(|error| self.failed(&error))?;
+            check(args, status)?;
+        }
         let removed = remove(self.home.root());
         removed.map_err(|error| {
             let place = self.home.root().display();

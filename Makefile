@@ -38,7 +38,7 @@ bench: ## measure against docker itself, side by side, and write docs/benchmarks
 docker: ## an image of the command alone, from scratch, to run it beside an engine
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(TARGET)
 	mkdir -p target/image
-	cp target/$(TARGET)/release/cldpd target/image/cldpd
+	cp $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/cldpd target/image/cldpd
 	printf 'FROM scratch\nCOPY cldpd /bin/cldpd\nENV PATH=/bin\nENTRYPOINT ["/bin/cldpd"]\n' > target/image/Dockerfile
 	docker build --tag $(IMAGE) target/image
 

@@ -1,7 +1,7 @@
 //! The library's front door: dispatching sessions and following them, through
 //! the home's daemon or in this process.
 
-use crate::actors::{Follow, Handle, Settings, System};
+use crate::actors::{Follow, Handle, System};
 use crate::client::{Client, EventStream, Home, Launcher};
 use crate::daemon::Config;
 use crate::model::api::{
@@ -194,6 +194,11 @@ impl Dispatch {
             no_cache: false,
             pull: false,
             remove: false,
+            timeout: None,
+            priority: 0,
+            after: Vec::new(),
+            zone: None,
+            proxy: BTreeMap::new(),
         };
         Self { request }
     }
@@ -374,13 +379,7 @@ impl Host {
         home.make()?;
         let config = Config::read(home)?;
         let lock = crate::daemon::socket::lock(home)?;
-        let settings = Settings {
-            home: home.root().to_owned(),
-            user_home: std::env::var_os("HOME").map(PathBuf::from),
-            max_parallel: config.max_parallel,
-            runtime: config.runtime.unwrap_or(RuntimeName::Docker),
-            docker_host: config.docker_host,
-        };
+        let settings = config.settings(home, std::env::var_os("HOME").map(PathBuf::from));
         let (opened, told) = oneshot::channel();
         let (close, closing) = oneshot::channel::<()>();
         let life = async move {

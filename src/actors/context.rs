@@ -22,6 +22,14 @@ pub struct Settings {
     pub user_home: Option<PathBuf>,
     /// At most so many live runs at once.
     pub max_parallel: u32,
+    /// Bytes of memory that live runs may claim together by their pods' `memory`.
+    pub memory: u64,
+    /// At most so many runs may wait.
+    pub max_queued: u32,
+    /// Bytes of memory that a container may use whose pod says nothing; 0 is unlimited.
+    pub session_memory: u64,
+    /// Processes and threads that a container may have whose pod says nothing; 0 is unlimited.
+    pub session_pids: u32,
     /// Where sessions run unless the dispatch or the pod says otherwise.
     pub runtime: RuntimeName,
     /// The engine's address, over all others.

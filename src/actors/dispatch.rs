@@ -6,7 +6,7 @@ use super::record::Recorder;
 use crate::agent;
 use crate::model::api::{Dispatched, StartRequest, StartResponse, Task};
 use crate::model::ids::check_session_name;
-use crate::model::spec::BuildOptions;
+use crate::model::spec::{BuildOptions, Limits};
 use crate::model::{
     AgentKind, Blob, Error, ErrorCode, EventKind, How, Result, RuntimeName, SessionId,
     SessionRecord, Spec, Timestamp, Ulid,
@@ -142,6 +142,11 @@ fn planned(
             pull: request.pull,
         },
         remove: request.remove,
+        limits: limits(shared, pod),
+        timeout: request.timeout.or(pod.timeout),
+        priority: request.priority,
+        after: Vec::new(),
+        zone: request.zone.clone(),
     };
     let mut values = Values(pod.secret_env.clone());
     let inherits = |name: &String| pod.spec.inherit_env.contains(name);
@@ -156,6 +161,17 @@ fn planned(
         spec,
         prompt: pod.prompt(&request.task),
         values,
+    }
+}
+
+/// What the pod says, and the defaults for the rest.
+fn limits(shared: &Shared, pod: &Pod) -> Limits {
+    let spec = &pod.spec;
+    Limits {
+        memory: spec.memory.unwrap_or(shared.settings.session_memory),
+        nano_cpus: spec.nano_cpus.unwrap_or(0),
+        pids: spec.pids.unwrap_or(shared.settings.session_pids),
+        shm: spec.shm.unwrap_or(0),
     }
 }
 

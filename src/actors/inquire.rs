@@ -37,6 +37,7 @@ impl Handle {
                     built: None,
                     last_used,
                     inherit_env: Vec::new(),
+                    secret_env: Vec::new(),
                     problems: problems.into_iter().map(Error::from).collect(),
                 },
             });
@@ -132,6 +133,7 @@ fn describe(pod: &Pod) -> PodView {
         built: None,
         last_used: None,
         inherit_env: pod.spec.inherit_env.clone(),
+        secret_env: Vec::new(),
         problems: Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{
     self, Control, Peer, Record, RecordBody, RunBody, Shim, ShimError, Spool, SpoolError,
 };
-use crate::runtime::{CreateRequest, Image, Owner, PlaceState, RuntimeError};
+use crate::runtime::{BuildRequest, CreateRequest, Image, Owner, PlaceState, RuntimeError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -61,7 +61,8 @@ pub(super) async fn build(
     let spec = driver.spec.clone();
     let home = driver.link.shared.home;
     let building = async move {
-        let image = runtime.build(home, &spec.pod, spec.build, sender).await?;
+        let request = BuildRequest::new(home, spec.pod.clone(), spec.build);
+        let image = runtime.build(&request, sender).await?;
         let config = runtime.image_config(&image.id).await?;
         Ok::<(Image, ImageConfig), RuntimeError>((image, config))
     };
@@ -487,9 +488,15 @@ async fn create_request(
             .workdir
             .clone()
             .or(config.workdir.filter(|_| further)),
-        user: further
-            .then_some(config.user)
+        user: driver
+            .spec
+            .pod
+            .user
+            .clone()
+            .or_else(|| further.then_some(config.user))
             .filter(|user| !user.is_empty()),
+        limits: driver.spec.limits,
+        copy: !further,
         dirs,
         volumes,
     })

@@ -122,18 +122,8 @@ mod tests {
 
     fn spec() -> Spec {
         let pod = serde_json::json!({"name": "pod", "dir": "/pods/pod", "image": "cldpd-pod", "dockerfile": true});
-        Spec {
-            name: None,
-            labels: Default::default(),
-            runtime: RuntimeName::Fake,
-            agent: AgentKind::Command,
-            model: None,
-            permissions: Default::default(),
-            agent_session: None,
-            pod: serde_json::from_value::<PodSpec>(pod).unwrap(),
-            build: Default::default(),
-            remove: false,
-        }
+        let pod = serde_json::from_value::<PodSpec>(pod).unwrap();
+        Spec::bare(pod, RuntimeName::Fake, AgentKind::Command)
     }
 
     fn queued() -> EventKind {

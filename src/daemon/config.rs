@@ -1,16 +1,20 @@
 //! `config.toml`: read once at start, never written.
 
+use crate::actors::Settings;
 use crate::client::Home;
 use crate::model::{Error, ErrorCode, Result, RuntimeName};
 use serde::Deserialize;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Live runs at once, at least, whatever the machine's memory.
 const PARALLEL_MIN: u32 = 8;
 /// Memory that a run is thought to need, for the default of `max_parallel`.
 const MEMORY_PER_RUN: u64 = 1 << 30;
+const QUEUED_MAX: u32 = 10_000;
+const SESSION_PIDS: u32 = 4096;
 const IDLE_EXIT: Duration = Duration::from_secs(15 * 60);
 
 /// What the user settled, with defaults for the rest.
@@ -18,6 +22,14 @@ const IDLE_EXIT: Duration = Duration::from_secs(15 * 60);
 pub struct Config {
     /// `[limits] max_parallel`: live runs at once.
     pub max_parallel: u32,
+    /// `[limits] memory`: bytes that live runs may claim together by their pods' `memory`.
+    pub memory: u64,
+    /// `[limits] max_queued`: runs that may wait.
+    pub max_queued: u32,
+    /// `[limits] session_memory`: for containers whose pod says nothing; 0 is unlimited.
+    pub session_memory: u64,
+    /// `[limits] session_pids`: for containers whose pod says nothing; 0 is unlimited.
+    pub session_pids: u32,
     /// `[daemon] idle_exit`: how long it stays with nothing to do; none for ever.
     pub idle_exit: Option<Duration>,
     /// `[docker] host`.
@@ -54,6 +66,22 @@ struct Docker {
 }
 
 impl Config {
+    /// What the actors of `home` are set up with. `user_home` is for `~` in pods.
+    #[must_use]
+    pub fn settings(&self, home: &Home, user_home: Option<PathBuf>) -> Settings {
+        Settings {
+            home: home.root().to_owned(),
+            user_home,
+            max_parallel: self.max_parallel,
+            memory: self.memory,
+            max_queued: self.max_queued,
+            session_memory: self.session_memory,
+            session_pids: self.session_pids,
+            runtime: self.runtime.unwrap_or(RuntimeName::Docker),
+            docker_host: self.docker_host.clone(),
+        }
+    }
+
     /// Reads the home's `config.toml`; defaults where there is none.
     ///
     /// # Errors
@@ -89,6 +117,10 @@ impl Config {
         }
         Ok(Self {
             max_parallel: file.limits.max_parallel.unwrap_or_else(default_parallel),
+            memory: machine_memory() / 10 * 9,
+            max_queued: QUEUED_MAX,
+            session_memory: machine_memory() / 2,
+            session_pids: SESSION_PIDS,
             idle_exit,
             docker_host: file.docker.host,
             runtime: file.runtime,
@@ -121,16 +153,20 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn default_parallel() -> u32 {
+    u32::try_from(machine_memory() / MEMORY_PER_RUN)
+        .unwrap_or(u32::MAX)
+        .max(PARALLEL_MIN)
+}
+
+/// This machine's memory in bytes; 0 when it does not say.
+fn machine_memory() -> u64 {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = memory
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok())
-        .unwrap_or(0);
-    u32::try_from(kib * 1024 / MEMORY_PER_RUN)
-        .unwrap_or(u32::MAX)
-        .max(PARALLEL_MIN)
+        .and_then(|number| number.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ pub(crate) mod socket;
 
 pub use config::Config;
 
-use crate::actors::{Settings, System};
+use crate::actors::System;
 use crate::client::Home;
-use crate::model::{Error, ErrorCode, Result, RuntimeName};
+use crate::model::{Error, ErrorCode, Result};
 use activity::Activity;
 use server::{Server, Why};
 use std::path::PathBuf;
@@ -69,13 +69,8 @@ fn live(options: Options) -> Result<()> {
     let user_home = std::env::var_os("HOME")
         .filter(|home| !home.is_empty())
         .map(PathBuf::from);
-    let settings = Settings {
-        home: home.root().to_owned(),
-        user_home,
-        max_parallel: config.max_parallel,
-        runtime: config.runtime.unwrap_or(RuntimeName::Docker),
-        docker_host: docker_host.or_else(|| config.docker_host.clone()),
-    };
+    let mut settings = config.settings(&home, user_home);
+    settings.docker_host = docker_host.or(settings.docker_host);
     System::block_on(async {
         let system = System::open(settings).await?;
         let served = serve(&home, &config, &system, announce).await;

@@ -93,6 +93,21 @@ pub struct StartRequest {
     /// Remove the container when the run is over.
     #[serde(default)]
     pub remove: bool,
+    /// Seconds that a run's program may take; the pod's when absent.
+    #[serde(default)]
+    pub timeout: Option<u32>,
+    /// Runs of a higher priority leave the queue first; 0 is usual.
+    #[serde(default)]
+    pub priority: i32,
+    /// Sessions that have to succeed first.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// The caller's time zone, as a name of the zone database.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// The caller's proxy variables (`HTTP_PROXY`, `no_proxy`, ...). Never recorded.
+    #[serde(default)]
+    pub proxy: BTreeMap<String, String>,
 }
 
 const fn one() -> u32 {
@@ -289,6 +304,82 @@ pub struct RemoveResponse {
     pub message: Option<String>,
 }
 
+/// Builds a pod's image, without a session.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodBuildRequest {
+    /// Build without the builder's cache.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Ask the registry for newer base images, or for the image itself.
+    #[serde(default)]
+    pub pull: bool,
+    /// The caller's values of variables that build secrets come from. Never recorded.
+    #[serde(default)]
+    pub inherited: BTreeMap<String, String>,
+    /// The caller's proxy variables. Never recorded.
+    #[serde(default)]
+    pub proxy: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for PodBuildRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PodBuildRequest")
+            .field("no_cache", &self.no_cache)
+            .field("pull", &self.pull)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a build of a pod's image says, one a line; the last is not an `output`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PodBuildEvent {
+    /// A line of the builder's.
+    Output {
+        /// The line.
+        line: Blob,
+    },
+    /// The image is there.
+    Complete {
+        /// Its id.
+        image: String,
+        /// How long it took.
+        seconds: f64,
+        /// Nothing had to be built.
+        cached: bool,
+        /// When it was made.
+        #[serde(default)]
+        created: Option<Timestamp>,
+    },
+    /// It could not be built.
+    Failed {
+        /// Why.
+        error: super::Error,
+    },
+}
+
+/// A command beside the agent, in the same container.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Working directory, else that of the container.
+    #[serde(default)]
+    pub cwd: Option<String>,
+    /// Variables. Never recorded.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ExecRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecRequest")
+            .field("argv", &self.argv)
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Which sessions to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListQuery {
@@ -470,6 +561,9 @@ pub struct PodView {
     /// Names of `inheritEnv`.
     #[serde(default)]
     pub inherit_env: Vec<String>,
+    /// Variables of whoever dispatches that `secrets` are read from.
+    #[serde(default)]
+    pub secret_env: Vec<String>,
     /// What is wrong with it.
     #[serde(default)]
     pub problems: Vec<super::Error>,
@@ -496,6 +590,15 @@ pub struct DaemonStatus {
     pub adopted: u32,
     /// At most so many live runs at once.
     pub max_parallel: u32,
+    /// Bytes of memory that live runs may claim together by their pods' `memory`.
+    #[serde(default)]
+    pub memory: u64,
+    /// Bytes of it that are claimed.
+    #[serde(default)]
+    pub memory_claimed: u64,
+    /// The engine that it uses, as an address; none before it was needed.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// The number of the journal's last commit.
     pub commits: u64,
     /// What is not as it should be, such as an engine that does not answer.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::ids::PodName;
+use super::ids::{PodName, Ulid};
 
 /// Where sessions run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +125,118 @@ pub struct PodSpec {
     /// `keep`: what is kept of a container after its end.
     #[serde(default)]
     pub keep: Keep,
+    /// `user`, as for `docker run`; the image's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// `memory`, in bytes; 0 is unlimited, absent is the default of `config.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// `cpus`, in billionths of one; 0 is unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nano_cpus: Option<u64>,
+    /// `pids`: processes and threads at once; 0 is unlimited, absent is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// `shm`: the size of `/dev/shm` in bytes; the engine's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm: Option<u64>,
+    /// `copy`: files put into the container before its first start.
+    #[serde(default)]
+    pub copy: Vec<CopyFile>,
+    /// `secrets`: where their values come from; never the values.
+    #[serde(default)]
+    pub secrets: Vec<SecretSpec>,
+}
+
+impl PodSpec {
+    /// A pod of which nothing but its name and directory is said.
+    #[must_use]
+    pub fn bare(name: PodName, dir: PathBuf) -> Self {
+        Self {
+            image: format!("cldpd-{name}"),
+            name,
+            dir,
+            dockerfile: false,
+            env: BTreeMap::new(),
+            secret_env: Vec::new(),
+            inherit_env: Vec::new(),
+            build_args: BTreeMap::new(),
+            workdir: None,
+            mounts: Vec::new(),
+            group_add: Vec::new(),
+            extra_hosts: Vec::new(),
+            network: None,
+            labels: BTreeMap::new(),
+            entrypoint: None,
+            args: Vec::new(),
+            max_parallel: None,
+            keep: Keep::default(),
+            user: None,
+            memory: None,
+            nano_cpus: None,
+            pids: None,
+            shm: None,
+            copy: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+}
+
+/// A file or directory that is copied into a container before its first start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyFile {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the container, or below `~/`, the home of its user.
+    pub target: String,
+}
+
+/// A value that the agent or the build is to know and nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretSpec {
+    /// Name of the variable, of the file beneath `/run/secrets`, or the build secret's id.
+    pub name: String,
+    /// Where the value is.
+    pub source: SecretSource,
+    /// How it is given.
+    #[serde(rename = "as")]
+    pub kind: SecretKind,
+}
+
+/// Where a secret's value is, when something is dispatched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretSource {
+    /// In this variable of whoever dispatches.
+    Env(String),
+    /// In this file of the daemon's machine (absolute).
+    File(PathBuf),
+}
+
+/// How a secret is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretKind {
+    /// As a variable of the agent.
+    #[default]
+    Env,
+    /// As the file `/run/secrets/<name>`, in memory, for the agent's user alone.
+    File,
+    /// To the build: `RUN --mount=type=secret,id=<name>`.
+    Build,
+}
+
+/// What one container may use at most; 0 is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory (swap included).
+    pub memory: u64,
+    /// Billionths of a processor.
+    pub nano_cpus: u64,
+    /// Processes and threads at once.
+    pub pids: u32,
+    /// Bytes of `/dev/shm`; 0 is the engine's default.
+    pub shm: u64,
 }
 
 /// How long an ended session's container is kept, so that it can be resumed.
@@ -212,4 +324,43 @@ pub struct Spec {
     /// `--rm`: the container goes with the run's end.
     #[serde(default)]
     pub remove: bool,
+    /// What its containers may use: the pod's limits, else the defaults at dispatch.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Seconds that a run's program may take, from its start; none is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+    /// Runs of a higher priority leave the queue first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Sessions that have to succeed before the first run leaves the queue.
+    #[serde(default)]
+    pub after: Vec<Ulid>,
+    /// `TZ` of whoever dispatched, as a name of the zone database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl Spec {
+    /// A session of which nothing but its pod, agent and runtime is said.
+    #[must_use]
+    pub fn bare(pod: PodSpec, runtime: RuntimeName, agent: AgentKind) -> Self {
+        Self {
+            name: None,
+            labels: BTreeMap::new(),
+            runtime,
+            agent,
+            model: None,
+            permissions: Permissions::default(),
+            agent_session: None,
+            pod,
+            build: BuildOptions::default(),
+            remove: false,
+            limits: Limits::default(),
+            timeout: None,
+            priority: 0,
+            after: Vec::new(),
+            zone: None,
+        }
+    }
 }

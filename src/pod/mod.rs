@@ -52,6 +52,8 @@ pub struct Pod {
     pub agent: Option<AgentKind>,
     /// `model`.
     pub model: Option<String>,
+    /// `timeout`, in seconds.
+    pub timeout: Option<u32>,
     /// `permissions`.
     pub permissions: Permissions,
     /// `runtime`.
@@ -68,6 +70,7 @@ impl fmt::Debug for Pod {
             .field("template", &self.template)
             .field("agent", &self.agent)
             .field("model", &self.model)
+            .field("timeout", &self.timeout)
             .field("permissions", &self.permissions)
             .field("runtime", &self.runtime)
             .field("missing_mounts", &self.missing_mounts)
@@ -288,11 +291,19 @@ fn pod(
             args: file.args,
             max_parallel: file.max_parallel,
             keep: file.keep,
+            user: None,
+            memory: None,
+            nano_cpus: None,
+            pids: None,
+            shm: None,
+            copy: Vec::new(),
+            secrets: Vec::new(),
         },
         secret_env,
         template,
         agent: file.agent,
         model: file.model,
+        timeout: None,
         permissions: file.permissions,
         runtime: file.runtime,
         missing_mounts: file.missing_mounts,

@@ -11,10 +11,10 @@ mod script;
 mod tests;
 
 use super::{
-    CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, PlaceState, Result,
-    Runtime, RuntimeError,
+    BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner,
+    PlaceState, Result, Runtime, RuntimeError,
 };
-use crate::model::spec::{BuildOptions, PodSpec};
+use crate::model::spec::PodSpec;
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
 use script::{BUILT, OURS, Script, Step, failed};
@@ -157,13 +157,8 @@ impl Runtime for Fake {
         Ok(info)
     }
 
-    async fn build(
-        &self,
-        home: HomeId,
-        pod: &PodSpec,
-        options: BuildOptions,
-        lines: mpsc::Sender<Vec<u8>>,
-    ) -> Result<Image> {
+    async fn build(&self, request: &BuildRequest, lines: mpsc::Sender<Vec<u8>>) -> Result<Image> {
+        let BuildRequest { pod, options, .. } = request;
         let mut what = pod.image.clone();
         let flags = [
             (options.force, " force"),
@@ -215,8 +210,11 @@ impl Runtime for Fake {
         }
         // The runtime beneath has its own idea of an image and says nothing while it makes it.
         let (silent, _) = mpsc::channel(1);
-        let quiet = BuildOptions::default();
-        let beneath = self.inner.build(home, pod, quiet, silent).await?;
+        let beneath = BuildRequest {
+            options: crate::model::spec::BuildOptions::default(),
+            ..request.clone()
+        };
+        let beneath = self.inner.build(&beneath, silent).await?;
         Ok(self.image(pod, built, &beneath, cached))
     }
 

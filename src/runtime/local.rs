@@ -10,10 +10,9 @@ mod place;
 use super::session_dir::{RunDir, SessionDir};
 use super::shim::{self, ARCHITECTURE, BINARY, files, purge};
 use super::{
-    CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, PlaceState, Result,
-    Runtime, RuntimeError,
+    BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner,
+    PlaceState, Result, Runtime, RuntimeError,
 };
-use crate::model::spec::{BuildOptions, PodSpec};
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
 use place::{
@@ -121,13 +120,7 @@ impl Runtime for Local {
         })
     }
 
-    async fn build(
-        &self,
-        _home: HomeId,
-        _pod: &PodSpec,
-        _options: BuildOptions,
-        _lines: mpsc::Sender<Vec<u8>>,
-    ) -> Result<Image> {
+    async fn build(&self, _request: &BuildRequest, _lines: mpsc::Sender<Vec<u8>>) -> Result<Image> {
         Ok(Image {
             id: IMAGE.to_owned(),
             cached: true,

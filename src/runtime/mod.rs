@@ -11,7 +11,7 @@ pub mod session_dir;
 pub mod shim;
 
 pub use crate::model::spec::ImageConfig;
-use crate::model::spec::{BuildOptions, PodSpec};
+use crate::model::spec::{BuildOptions, Limits, PodSpec};
 use crate::model::{HomeId, RuntimeName, SessionId, Timestamp, Ulid};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -120,6 +120,35 @@ pub struct EngineInfo {
     pub architecture: String,
 }
 
+/// What an image is made from.
+#[derive(Clone)]
+pub struct BuildRequest {
+    /// Whose.
+    pub home: HomeId,
+    /// The pod.
+    pub pod: PodSpec,
+    /// How.
+    pub options: BuildOptions,
+    /// Build secrets by id. They reach the builder and nobody else.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Proxy variables of whoever dispatches, for the build.
+    pub proxy: BTreeMap<String, String>,
+}
+
+impl BuildRequest {
+    /// A build without secrets, and without a proxy.
+    #[must_use]
+    pub fn new(home: HomeId, pod: PodSpec, options: BuildOptions) -> Self {
+        Self {
+            home,
+            pod,
+            options,
+            secrets: BTreeMap::new(),
+            proxy: BTreeMap::new(),
+        }
+    }
+}
+
 /// An image, ready to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -146,6 +175,10 @@ pub struct CreateRequest {
     pub workdir: Option<String>,
     /// User; the image's when absent.
     pub user: Option<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whether `pod.copy` is to be put in: not into a container made of a snapshot.
+    pub copy: bool,
     /// The session's directory on the host.
     pub dirs: session_dir::RunDir,
     /// Volumes by name that an earlier container of the session had, with their targets.
@@ -218,13 +251,7 @@ pub trait Runtime: Send + Sync {
 
     /// The pod's image: what is there if its context and arguments have not
     /// changed, else built, its output lines sent to `lines` while it runs.
-    async fn build(
-        &self,
-        home: HomeId,
-        pod: &PodSpec,
-        options: BuildOptions,
-        lines: mpsc::Sender<Vec<u8>>,
-    ) -> Result<Image>;
+    async fn build(&self, request: &BuildRequest, lines: mpsc::Sender<Vec<u8>>) -> Result<Image>;
 
     /// When the image `tag` was made, if it is there.
     async fn image_created(&self, tag: &str) -> Result<Option<Timestamp>>;

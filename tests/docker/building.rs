@@ -2,7 +2,7 @@ use super::support::{Door, Home, program};
 use bollard::query_parameters::ImportImageOptionsBuilder;
 use cldpd::model::spec::BuildOptions;
 use cldpd::runtime::docker::{Docker, DockerConfig};
-use cldpd::runtime::{Runtime, RuntimeError};
+use cldpd::runtime::{BuildRequest, Runtime, RuntimeError};
 use futures::StreamExt;
 use sha2::Digest;
 use std::os::fd::OwnedFd;
@@ -159,9 +159,8 @@ async fn a_build_that_nobody_waits_for_is_cancelled() {
     );
     let pod = home.pod("hanging", &dockerfile);
     let (tx, mut rx) = mpsc::channel::<Vec<u8>>(4);
-    let build = home
-        .docker
-        .build(home.id, &pod, BuildOptions::default(), tx);
+    let request = BuildRequest::new(home.id, pod, BuildOptions::default());
+    let build = home.docker.build(&request, tx);
     let begun = async {
         let said = format!(" begun-{}", home.id);
         while let Some(line) = rx.recv().await {
@@ -262,7 +261,8 @@ async fn builds_leave_no_connection_behind() {
     };
     let docker = Docker::new(config, home.sessions(), home.id, program());
     let (tx, mut rx) = mpsc::channel(4);
-    let build = docker.build(home.id, &pod, BuildOptions::default(), tx);
+    let request = BuildRequest::new(home.id, pod, BuildOptions::default());
+    let build = docker.build(&request, tx);
     let (built, ()) = tokio::join!(build, async { while rx.recv().await.is_some() {} });
     built.unwrap();
     let mut inside = door.inside.subscribe();

@@ -5,12 +5,12 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptions,
 };
 use cldpd::model::ids::PodName;
-use cldpd::model::spec::{BuildOptions, Keep, PodSpec};
+use cldpd::model::spec::{BuildOptions, Limits, PodSpec};
 use cldpd::model::{HomeId, SessionId, Ulid};
 use cldpd::runtime::docker::{Docker, DockerConfig};
 use cldpd::runtime::session_dir::SessionDir;
-use cldpd::runtime::{CreateRequest, Image, Owner, Result, Runtime};
-use std::collections::{BTreeMap, HashMap};
+use cldpd::runtime::{BuildRequest, CreateRequest, Image, Owner, Result, Runtime};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -136,24 +136,9 @@ impl Home {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.join("program"), mode).unwrap();
         PodSpec {
-            image: format!("cldpd-{name}"),
-            name,
-            dir,
             dockerfile: true,
-            env: BTreeMap::new(),
-            secret_env: Vec::new(),
-            inherit_env: Vec::new(),
-            build_args: BTreeMap::new(),
-            workdir: None,
-            mounts: Vec::new(),
-            group_add: Vec::new(),
-            extra_hosts: Vec::new(),
             network: Some("none".to_owned()),
-            labels: BTreeMap::new(),
-            entrypoint: None,
-            args: Vec::new(),
-            max_parallel: None,
-            keep: Keep::default(),
+            ..PodSpec::bare(name, dir)
         }
     }
 
@@ -168,7 +153,8 @@ impl Home {
             }
             text
         };
-        tokio::join!(self.docker.build(self.id, pod, options, tx), lines)
+        let request = BuildRequest::new(self.id, pod.clone(), options);
+        tokio::join!(self.docker.build(&request, tx), lines)
     }
 
     /// What a container of a new session of this pod is created with; its
@@ -211,6 +197,8 @@ impl Home {
             pod: pod.clone(),
             workdir: None,
             user: None,
+            limits: Limits::default(),
+            copy: false,
             dirs,
             volumes: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! The runtime of plain processes.
 
 use super::support::*;
+use cldpd::model::spec::Limits;
 use cldpd::model::{HomeId, PodName, RuntimeName, SessionId};
 use cldpd::runtime::local::Local;
 use cldpd::runtime::session_dir::SessionDir;
@@ -42,6 +43,8 @@ impl Ground {
             pod: serde_json::from_value(pod).unwrap(),
             workdir: Some("/usr".to_owned()),
             user: None,
+            limits: Limits::default(),
+            copy: false,
             dirs: SessionDir::new(self.home.path(), session).run(0, 1),
             volumes: Vec::new(),
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent::command::Command;
-use crate::model::spec::{BuildOptions, PodSpec};
+use crate::model::spec::PodSpec;
 use crate::model::{PodName, RuntimeName, Spec};
 use proptest::prelude::*;
 use std::io::Write as _;
@@ -9,36 +9,10 @@ use std::process;
 use std::sync::OnceLock;
 
 fn spec() -> Spec {
+    let pod = PodSpec::bare(PodName::new("p").unwrap(), PathBuf::from("/p"));
     Spec {
-        name: None,
-        labels: BTreeMap::new(),
-        runtime: RuntimeName::Docker,
-        agent: AgentKind::Claude,
-        model: None,
-        permissions: Permissions::Bypass,
         agent_session: Some("ID".to_owned()),
-        pod: PodSpec {
-            name: PodName::new("p").unwrap(),
-            dir: PathBuf::from("/p"),
-            image: "cldpd-p".to_owned(),
-            dockerfile: true,
-            env: BTreeMap::new(),
-            secret_env: Vec::new(),
-            inherit_env: Vec::new(),
-            build_args: BTreeMap::new(),
-            workdir: None,
-            mounts: Vec::new(),
-            group_add: Vec::new(),
-            extra_hosts: Vec::new(),
-            network: None,
-            labels: BTreeMap::new(),
-            entrypoint: None,
-            args: Vec::new(),
-            max_parallel: None,
-            keep: crate::model::spec::Keep::default(),
-        },
-        build: BuildOptions::default(),
-        remove: false,
+        ..Spec::bare(pod, RuntimeName::Docker, AgentKind::Claude)
     }
 }
 

@@ -147,6 +147,11 @@ impl Args {
             no_cache: self.no_cache,
             pull: self.pull,
             remove: self.remove,
+            timeout: None,
+            priority: 0,
+            after: Vec::new(),
+            zone: None,
+            proxy: std::collections::BTreeMap::new(),
         };
         Ok((request, env.unset))
     }

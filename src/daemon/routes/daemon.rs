@@ -46,6 +46,9 @@ async fn describe(context: &Context) -> Result<DaemonStatus, Failure> {
         queued,
         adopted: context.handle.adopted(),
         max_parallel: context.max_parallel,
+        memory: 0,
+        memory_claimed: 0,
+        engine: None,
         commits: context.handle.commits(),
         problems: Vec::new(),
     })

@@ -8,9 +8,9 @@ use super::context::Context;
 use super::engine::{Engine, QUICK};
 use super::flight::Flights;
 use super::labels;
-use crate::model::spec::{BuildOptions, PodSpec};
-use crate::model::{HomeId, Timestamp};
-use crate::runtime::{Image, ImageConfig, Result, RuntimeError};
+use crate::model::Timestamp;
+use crate::model::spec::PodSpec;
+use crate::runtime::{BuildRequest, Image, ImageConfig, Result, RuntimeError};
 use bollard::models::ImageInspect;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -31,11 +31,13 @@ pub(super) fn full_tag(image: &str) -> String {
 pub(super) async fn ready(
     engine: Arc<Engine>,
     builds: &Builds,
-    home: HomeId,
-    pod: &PodSpec,
-    options: BuildOptions,
+    request: &BuildRequest,
     lines: &mpsc::Sender<Vec<u8>>,
 ) -> Result<Image> {
+    let BuildRequest {
+        home, pod, options, ..
+    } = request;
+    let home = *home;
     let tag = full_tag(&pod.image);
     if !pod.dockerfile {
         return present(&engine, &tag, pod).await;

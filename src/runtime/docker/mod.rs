@@ -22,9 +22,9 @@ mod volumes;
 pub use endpoint::DockerConfig;
 
 use super::{
-    CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, Result, Runtime,
+    BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, Result,
+    Runtime,
 };
-use crate::model::spec::{BuildOptions, PodSpec};
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
 use engine::Engine;
@@ -99,26 +99,14 @@ impl Runtime for Docker {
         }
     }
 
-    async fn build(
-        &self,
-        home: HomeId,
-        pod: &PodSpec,
-        options: BuildOptions,
-        lines: mpsc::Sender<Vec<u8>>,
-    ) -> Result<Image> {
+    async fn build(&self, request: &BuildRequest, lines: mpsc::Sender<Vec<u8>>) -> Result<Image> {
+        let BuildRequest { home, pod, .. } = request;
         let engine = self.engine().await?;
-        let ready = image::ready(
-            Arc::clone(&engine),
-            &self.builds,
-            home,
-            pod,
-            options,
-            &lines,
-        );
+        let ready = image::ready(Arc::clone(&engine), &self.builds, request, &lines);
         let image = ready.await?;
         self.promised.promise(&image.id);
         if !image.cached {
-            sweep::old_images(&engine, home, &pod.name, &self.promised).await;
+            sweep::old_images(&engine, *home, &pod.name, &self.promised).await;
         }
         Ok(image)
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::spec::{BuildOptions, Limits, PodSpec};
 use crate::model::{PodName, SessionId};
 use crate::pod::Pods;
 use crate::runtime::session_dir::SessionDir;
@@ -26,15 +27,9 @@ impl Runtime for Stub {
             architecture: "amd64".to_owned(),
         })
     }
-    async fn build(
-        &self,
-        _: HomeId,
-        pod: &PodSpec,
-        _: BuildOptions,
-        _: mpsc::Sender<Vec<u8>>,
-    ) -> Result<Image> {
+    async fn build(&self, request: &BuildRequest, _: mpsc::Sender<Vec<u8>>) -> Result<Image> {
         Ok(Image {
-            id: format!("stub:{}", pod.image),
+            id: format!("stub:{}", request.pod.image),
             cached: true,
             created: None,
         })
@@ -143,6 +138,8 @@ impl World {
             pod: self.pod(),
             workdir: None,
             user: None,
+            limits: Limits::default(),
+            copy: false,
             dirs: SessionDir::new(self.home.path(), session).run(0, 1),
             volumes: Vec::new(),
         }
@@ -150,7 +147,10 @@ impl World {
 
     async fn build(&self, options: BuildOptions) -> (Result<Image>, Vec<String>) {
         let (sender, mut lines) = mpsc::channel(100);
-        let built = self.fake.build(HOME, &self.pod(), options, sender).await;
+        let built = self
+            .fake
+            .build(&BuildRequest::new(HOME, self.pod(), options), sender)
+            .await;
         let mut said = Vec::new();
         while let Some(line) = lines.recv().await {
             said.push(String::from_utf8(line).unwrap());
@@ -213,8 +213,11 @@ async fn a_build_waits_at_its_gate_and_streams_before_it() {
     let (sender, mut lines) = mpsc::channel(1);
     let (fake, pod) = (Arc::clone(&world.fake), world.pod());
     let build = tokio::spawn(async move {
-        fake.build(HOME, &pod, BuildOptions::default(), sender)
-            .await
+        fake.build(
+            &BuildRequest::new(HOME, pod, BuildOptions::default()),
+            sender,
+        )
+        .await
     });
     assert_eq!(lines.recv().await.unwrap(), b"before");
     assert!(lines.try_recv().is_err() && !build.is_finished());
@@ -234,8 +237,11 @@ async fn an_abandoned_gate_holds_nobody() {
     let (fake, pod) = (Arc::clone(&world.fake), world.pod());
     let (sender, mut lines) = mpsc::channel(1);
     let build = tokio::spawn(async move {
-        fake.build(HOME, &pod, BuildOptions::default(), sender)
-            .await
+        fake.build(
+            &BuildRequest::new(HOME, pod, BuildOptions::default()),
+            sender,
+        )
+        .await
     });
     build.abort();
     assert!(build.await.unwrap_err().is_cancelled());

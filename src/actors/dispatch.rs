@@ -94,6 +94,7 @@ pub(super) fn check_prompt(prompt: &Blob) -> Result<()> {
 
 fn note_what_is_missing(pod: &Pod, request: &StartRequest, notes: &mut Vec<String>) {
     let name = &pod.spec.name;
+    notes.extend(pod.warnings.iter().cloned());
     for variable in &pod.spec.inherit_env {
         if !request.inherited.contains_key(variable) && !request.env.contains_key(variable) {
             notes.push(format!(

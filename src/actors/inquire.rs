@@ -3,8 +3,9 @@
 use super::context::Shared;
 use super::handle::{Handle, blocking};
 use crate::model::api::{Check, CheckState, PodView};
+use crate::model::spec::{SecretSource, SecretSpec};
 use crate::model::{Error, Result, RuntimeName, Timestamp, Ulid};
-use crate::pod::Pod;
+use crate::pod::{Listed, Pod};
 use std::time::Duration;
 
 /// How long the engine's word on an image is waited for in a listing.
@@ -19,15 +20,22 @@ impl Handle {
     /// When the directory of pods cannot be read.
     pub async fn pods(&self) -> Result<Vec<PodView>> {
         let shared = self.shared.clone();
-        let listed = blocking(move || shared.pods.list().map_err(Error::from)).await?;
+        let listed = blocking(move || {
+            let listed = shared.pods.list().map_err(Error::from)?;
+            let with_link = |(name, pod): Listed| (shared.pods.link(&name), name, pod);
+            Ok(listed.into_iter().map(with_link).collect::<Vec<_>>())
+        })
+        .await?;
         let newest = self.shared.directory.newest_by_pod();
         let mut views = Vec::new();
-        for (name, pod) in listed {
+        for (link, name, pod) in listed {
+            let link = link.map(|to| to.display().to_string());
             let last_used = newest.iter().find(|(pod, _)| pod.as_str() == name);
             let last_used = last_used.map(|(_, ulid)| dispatched(*ulid));
             views.push(match pod {
                 Ok(pod) => PodView {
                     last_used,
+                    link,
                     ..describe(&pod)
                 },
                 Err(problems) => PodView {
@@ -39,6 +47,13 @@ impl Handle {
                     inherit_env: Vec::new(),
                     secret_env: Vec::new(),
                     problems: problems.into_iter().map(Error::from).collect(),
+                    warnings: Vec::new(),
+                    link,
+                    spec: None,
+                    agent: None,
+                    model: None,
+                    runtime: None,
+                    timeout: None,
                 },
             });
         }
@@ -54,10 +69,15 @@ impl Handle {
     pub async fn pod(&self, name: &str) -> Result<PodView> {
         let shared = self.shared.clone();
         let wanted = name.to_owned();
-        let pod = blocking(move || shared.pods.load(&wanted).map_err(Error::from)).await?;
+        let (pod, link) = blocking(move || {
+            let pod = shared.pods.load(&wanted).map_err(Error::from)?;
+            Ok((pod, shared.pods.link(&wanted)))
+        })
+        .await?;
         let newest = self.shared.directory.newest_by_pod();
         Ok(PodView {
             last_used: newest.get(&pod.spec.name).map(|ulid| dispatched(*ulid)),
+            link: link.map(|to| to.display().to_string()),
             ..describe(&pod)
         })
     }
@@ -133,9 +153,28 @@ fn describe(pod: &Pod) -> PodView {
         built: None,
         last_used: None,
         inherit_env: pod.spec.inherit_env.clone(),
-        secret_env: Vec::new(),
+        secret_env: secret_env(&pod.spec.secrets),
         problems: Vec::new(),
+        warnings: pod.warnings.clone(),
+        link: None,
+        spec: Some(pod.spec.clone()),
+        agent: pod.agent,
+        model: pod.model.clone(),
+        runtime: pod.runtime,
+        timeout: pod.timeout,
     }
+}
+
+/// The variables of whoever dispatches that these secrets are in.
+fn secret_env(secrets: &[SecretSpec]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for secret in secrets {
+        match &secret.source {
+            SecretSource::Env(name) if !names.contains(name) => names.push(name.clone()),
+            SecretSource::Env(_) | SecretSource::File(_) => {}
+        }
+    }
+    names
 }
 
 fn disk_check(shared: &Shared) -> Option<Check> {

@@ -29,7 +29,7 @@ use super::event::{How, SessionEvent, Stream};
 use super::ids::{PodName, SessionId, Ulid};
 use super::outcome::Outcome;
 use super::session::SessionRecord;
-use super::spec::{AgentKind, RuntimeName, Spec};
+use super::spec::{AgentKind, PodSpec, RuntimeName, Spec};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -567,6 +567,27 @@ pub struct PodView {
     /// What is wrong with it.
     #[serde(default)]
     pub problems: Vec<super::Error>,
+    /// What is allowed and worth a thought, such as a mount of the engine's socket.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Where the directory itself is, when what is in its place is a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// What it says of its containers; none when it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<PodSpec>,
+    /// `agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentKind>,
+    /// `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// `runtime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeName>,
+    /// `timeout`, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
 }
 
 /// The daemon, as `daemon status` shows it.

@@ -60,6 +60,8 @@ pub struct Pod {
     pub runtime: Option<RuntimeName>,
     /// Sources of optional mounts that are not there; the mounts are left out.
     pub missing_mounts: Vec<PathBuf>,
+    /// What is allowed and worth a thought.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for Pod {
@@ -74,6 +76,7 @@ impl fmt::Debug for Pod {
             .field("permissions", &self.permissions)
             .field("runtime", &self.runtime)
             .field("missing_mounts", &self.missing_mounts)
+            .field("warnings", &self.warnings)
             .finish()
     }
 }
@@ -119,6 +122,13 @@ impl Pods {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the link points that is in a pod's place; none for a directory.
+    #[must_use]
+    pub fn link(&self, name: &str) -> Option<PathBuf> {
+        let name = PodName::new(name).ok()?;
+        fs::read_link(self.root.join(name.as_str())).ok()
     }
 
     /// Reads a pod.
@@ -307,6 +317,7 @@ fn pod(
         permissions: file.permissions,
         runtime: file.runtime,
         missing_mounts: file.missing_mounts,
+        warnings: Vec::new(),
     }
 }
 

@@ -31,6 +31,7 @@ mod ui;
 mod watch;
 
 use crate::client::{Client, HOME_VARIABLE, Home, Launcher};
+use crate::daemon::Config;
 use crate::model::{Error, ErrorCode, Result, Stream, exit};
 use args::{Cli, ColorChoice, Global};
 use clap::{Parser as _, ValueEnum as _};
@@ -67,6 +68,12 @@ impl Context {
             variable.filter(|home| !home.is_empty()).map(PathBuf::from)
         });
         Home::find(named.as_deref(), std::env::var_os("HOME"))
+    }
+
+    /// What the user settled.
+    fn config(&self) -> Result<Config> {
+        let config = Config::of_command(&self.home()?)?;
+        Ok(config.with_docker_host(self.global.docker_host.clone()))
     }
 
     /// A client of the daemon, which is started if it does not run.

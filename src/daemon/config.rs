@@ -1,11 +1,13 @@
-//! `config.toml`: read once at start, never written.
+//! What the user settled: flags, `CLDPD_*` variables, `config.toml`, defaults.
+//!
+//! Every setting is a line of [`KEYS`]. `config.toml` is read, never written.
 
+use super::settings::{Key, Origin, Setting, Source};
 use crate::actors::Settings;
 use crate::client::Home;
-use crate::model::{Error, ErrorCode, Result, RuntimeName};
-use serde::Deserialize;
+use crate::model::{Result, RuntimeName};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,33 +38,103 @@ pub struct Config {
     pub docker_host: Option<String>,
     /// `runtime`: where sessions run by default.
     pub runtime: Option<RuntimeName>,
+    /// `[cli] detach_on_interrupt`: Ctrl+C leaves sessions working.
+    pub detach_on_interrupt: bool,
+    /// Where what is not a default came from, by the key's name.
+    pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    runtime: Option<RuntimeName>,
-    limits: Limits,
-    daemon: Daemon,
-    docker: Docker,
-}
+/// The settings, in the order in which they are shown.
+pub(super) const KEYS: [Key; 5] = [
+    Key {
+        name: "runtime",
+        variable: "CLDPD_RUNTIME",
+        about: "where sessions run whose pod does not say: docker or local",
+        of_commands: true,
+        read: |config, text| {
+            config.runtime = Some(match text {
+                "docker" => RuntimeName::Docker,
+                "local" => RuntimeName::Local,
+                "fake" => RuntimeName::Fake,
+                _ => return Err("is neither docker nor local".to_owned()),
+            });
+            Ok(())
+        },
+        show: |config| config.runtime().to_string().into(),
+    },
+    Key {
+        name: "limits.max_parallel",
+        variable: "CLDPD_MAX_PARALLEL",
+        about: "live runs at once; by default one for each GiB of memory, at least 8",
+        of_commands: false,
+        read: |config, text| {
+            config.max_parallel = number(text)?;
+            if config.max_parallel == 0 {
+                return Err("would let nothing run".to_owned());
+            }
+            Ok(())
+        },
+        show: |config| config.max_parallel.into(),
+    },
+    Key {
+        name: "daemon.idle_exit",
+        variable: "CLDPD_IDLE_EXIT",
+        about: "how long the daemon stays with nothing to do; or never",
+        of_commands: false,
+        read: |config, text| {
+            config.idle_exit = match text {
+                "never" => None,
+                text => Some(
+                    duration(text)
+                        .ok_or("is no duration such as \"15m\", nor \"never\"".to_owned())?,
+                ),
+            };
+            Ok(())
+        },
+        show: |config| match config.idle_exit {
+            Some(time) => in_words(time).into(),
+            None => "never".into(),
+        },
+    },
+    Key {
+        name: "docker.host",
+        variable: "CLDPD_DOCKER_HOST",
+        about: "the engine's address; by default found as the docker command finds it",
+        of_commands: false,
+        read: |config, text| {
+            config.docker_host = Some(text.to_owned());
+            Ok(())
+        },
+        show: |config| config.docker_host.clone().into(),
+    },
+    Key {
+        name: "cli.detach_on_interrupt",
+        variable: "CLDPD_DETACH_ON_INTERRUPT",
+        about: "whether Ctrl+C leaves the sessions of start and resume working",
+        of_commands: true,
+        read: |config, text| {
+            config.detach_on_interrupt = truth(text)?;
+            Ok(())
+        },
+        show: |config| config.detach_on_interrupt.into(),
+    },
+];
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Limits {
-    max_parallel: Option<u32>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Daemon {
-    idle_exit: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Docker {
-    host: Option<String>,
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_parallel: default_parallel(),
+            memory: machine_memory() / 10 * 9,
+            max_queued: QUEUED_MAX,
+            session_memory: machine_memory() / 2,
+            session_pids: SESSION_PIDS,
+            idle_exit: Some(IDLE_EXIT),
+            docker_host: None,
+            runtime: None,
+            detach_on_interrupt: false,
+            origins: BTreeMap::new(),
+        }
+    }
 }
 
 impl Config {
@@ -77,65 +149,85 @@ impl Config {
             max_queued: self.max_queued,
             session_memory: self.session_memory,
             session_pids: self.session_pids,
-            runtime: self.runtime.unwrap_or(RuntimeName::Docker),
+            runtime: self.runtime(),
             docker_host: self.docker_host.clone(),
         }
     }
 
-    /// Reads the home's `config.toml`; defaults where there is none.
+    /// What a daemon of `home` goes by: its `config.toml`, under this
+    /// process's variables. Those that commands read for themselves do not
+    /// count: whoever happened to start the daemon would decide for all.
     ///
     /// # Errors
-    /// `usage`, with file, line and column, for what cannot be understood.
+    /// `usage`, with file, line and column, or the variable, for what cannot
+    /// be understood.
     pub fn read(home: &Home) -> Result<Self> {
-        let path = home.root().join("config.toml");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => {
-                let message = format!("cannot read {}: {error}", path.display());
-                return Err(Error::new(ErrorCode::Usage, message));
-            }
-        };
-        let wrong = |what: String| {
-            Error::new(ErrorCode::Usage, format!("{}: {what}", path.display()))
-                .hint("correct the file, or move it away for the defaults")
-        };
-        let file: File = toml::from_str(&text).map_err(|error| wrong(describe(&text, &error)))?;
-        let idle_exit = match file.daemon.idle_exit.as_deref() {
-            None => Some(IDLE_EXIT),
-            Some("never") => None,
-            Some(text) => Some(duration(text).ok_or_else(|| {
-                wrong(format!(
-                    "daemon.idle_exit = \"{text}\" is no duration such as \"15m\", nor \"never\""
-                ))
-            })?),
-        };
-        if file.limits.max_parallel == Some(0) {
-            return Err(wrong(
-                "limits.max_parallel = 0 would let nothing run".to_owned(),
-            ));
+        let variables = |key: &Key| (!key.of_commands).then(|| own(key.variable)).flatten();
+        Source::of(home)?.read(&variables)
+    }
+
+    /// What a command goes by that is called from here.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn of_command(home: &Home) -> Result<Self> {
+        Source::of(home)?.read(&|key: &Key| own(key.variable))
+    }
+
+    /// The same with the engine that `--docker-host` names, if it does.
+    #[must_use]
+    pub fn with_docker_host(mut self, host: Option<String>) -> Self {
+        if let Some(host) = host {
+            self.docker_host = Some(host);
+            let flag = Origin::Flag("--docker-host");
+            self.origins.insert("docker.host", flag);
         }
-        Ok(Self {
-            max_parallel: file.limits.max_parallel.unwrap_or_else(default_parallel),
-            memory: machine_memory() / 10 * 9,
-            max_queued: QUEUED_MAX,
-            session_memory: machine_memory() / 2,
-            session_pids: SESSION_PIDS,
-            idle_exit,
-            docker_host: file.docker.host,
-            runtime: file.runtime,
-        })
+        self
+    }
+
+    /// Every setting, with where its value came from.
+    #[must_use]
+    pub fn effective(&self) -> Vec<Setting> {
+        let setting = |key: &Key| Setting {
+            key: key.name,
+            value: (key.show)(self),
+            origin: self.origins.get(key.name).cloned().unwrap_or_default(),
+            variable: key.variable,
+            about: key.about,
+        };
+        KEYS.iter().map(setting).collect()
+    }
+
+    /// Where sessions run, whatever their pods say: the variable goes over
+    /// `pod.json`, the file does not.
+    #[must_use]
+    pub fn runtime_over_pods(&self) -> Option<RuntimeName> {
+        let origin = self.origins.get("runtime");
+        self.runtime
+            .filter(|_| matches!(origin, Some(Origin::Variable(_))))
+    }
+
+    /// Where sessions run by default.
+    #[must_use]
+    pub fn runtime(&self) -> RuntimeName {
+        self.runtime.unwrap_or(RuntimeName::Docker)
     }
 }
 
-fn describe(text: &str, error: &toml::de::Error) -> String {
-    let Some(span) = error.span() else {
-        return error.message().to_owned();
-    };
-    let before = &text[..span.start.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("{line}:{column}: {}", error.message())
+fn own(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "is no whole number".to_owned())
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -150,6 +242,20 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// A duration in the largest unit that says it exactly.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() > 0 {
+        return format!("{}ms", duration.as_millis());
+    }
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    let (size, name) = unit.unwrap_or((1, 's'));
+    format!("{}{name}", seconds / size)
 }
 
 fn default_parallel() -> u32 {
@@ -172,11 +278,25 @@ fn machine_memory() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Error;
 
-    fn read(text: &str) -> Result<Config> {
+    fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config> {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("config.toml"), text).unwrap();
-        Config::read(&Home::new(dir.path()).unwrap())
+        let home = Home::new(dir.path()).unwrap();
+        Source::of(&home)?.read(&|key: &Key| {
+            let set = variables.iter().find(|(name, _)| *name == key.variable);
+            set.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn read(text: &str) -> Result<Config> {
+        read_with(text, &[])
+    }
+
+    fn told(error: &Error) -> String {
+        let (_, message) = error.message.split_once("config.toml:").unwrap();
+        message.to_owned()
     }
 
     #[test]
@@ -194,14 +314,84 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
+        for (text, expected) in [
+            (
+                "[limits]\nmax_paralel = 3\n",
+                "2:1: unknown key \"limits.max_paralel\"",
+            ),
+            ("\n  nothing = 1\n", "2:3: unknown key \"nothing\""),
+            (
+                "[docker]\nhost = []",
+                "2:8: docker.host = an array is no value",
+            ),
+            (
+                "[daemon]\nidle_exit = \"soon\"\n",
+                "2:13: daemon.idle_exit = \"soon\" is no duration such as \"15m\", nor \"never\"",
+            ),
+            (
+                "[limits]\nmax_parallel = 0\n",
+                "2:16: limits.max_parallel = \"0\" would let nothing run",
+            ),
+        ] {
+            assert_eq!(told(&read(text).unwrap_err()), expected);
+        }
         let error = read("[limits]\nmax_paralel = 3\n").unwrap_err();
-        assert!(
-            error
-                .message
-                .contains("config.toml: 2:1: unknown field `max_paralel`"),
-            "{error}"
+        assert!(error.hint.unwrap().contains("limits.max_parallel"));
+        assert!(told(&read("runtime = ").unwrap_err()).starts_with("1:"));
+    }
+
+    #[test]
+    fn a_variable_goes_over_the_file_and_a_flag_over_both() {
+        let text = "[limits]\nmax_parallel = 3\n\n[docker]\nhost = \"unix:///f\"\n";
+        let set = [("CLDPD_MAX_PARALLEL", "4"), ("CLDPD_RUNTIME", "")];
+        let config = read_with(text, &set).unwrap();
+        let config = config.with_docker_host(Some("unix:///flag".to_owned()));
+        let shown: Vec<String> = config
+            .effective()
+            .into_iter()
+            .map(|s| format!("{}={} {}", s.key, s.value, s.origin))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "runtime=\"docker\" default",
+                "limits.max_parallel=4 CLDPD_MAX_PARALLEL",
+                "daemon.idle_exit=\"15m\" default",
+                "docker.host=\"unix:///flag\" --docker-host",
+                "cli.detach_on_interrupt=false default",
+            ]
         );
-        assert!(read("[daemon]\nidle_exit = \"soon\"\n").is_err());
-        assert!(read("[limits]\nmax_parallel = 0\n").is_err());
+        let config = read(text).unwrap();
+        assert!(
+            config.effective()[1]
+                .origin
+                .to_string()
+                .ends_with("config.toml:2")
+        );
+        let error = read_with("", &[("CLDPD_MAX_PARALLEL", "many")]).unwrap_err();
+        assert_eq!(
+            error.message,
+            "CLDPD_MAX_PARALLEL = \"many\" is no whole number"
+        );
+    }
+
+    #[test]
+    fn names_are_unlike_and_variables_say_whose_they_are() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(key.variable.starts_with("CLDPD_"), "{}", key.name);
+            let others = &KEYS[index + 1..];
+            assert!(
+                others
+                    .iter()
+                    .all(|o| o.name != key.name && o.variable != key.variable)
+            );
+        }
+    }
+
+    #[test]
+    fn durations_are_said_as_they_are_read() {
+        for text in ["15m", "90s", "2h", "1d", "0s", "20ms"] {
+            assert_eq!(in_words(duration(text).unwrap()), text);
+        }
     }
 }

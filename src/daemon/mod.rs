@@ -8,9 +8,11 @@ mod config;
 mod respond;
 mod routes;
 mod server;
+mod settings;
 pub(crate) mod socket;
 
 pub use config::Config;
+pub use settings::{Origin, Setting};
 
 use crate::actors::System;
 use crate::client::Home;
@@ -64,13 +66,12 @@ fn live(options: Options) -> Result<()> {
         let _ = rustix::process::setsid();
     }
     home.make()?;
-    let config = Config::read(&home)?;
+    let config = Config::read(&home)?.with_docker_host(docker_host);
     let lock = socket::lock(&home)?;
     let user_home = std::env::var_os("HOME")
         .filter(|home| !home.is_empty())
         .map(PathBuf::from);
-    let mut settings = config.settings(&home, user_home);
-    settings.docker_host = docker_host.or(settings.docker_host);
+    let settings = config.settings(&home, user_home);
     System::block_on(async {
         let system = System::open(settings).await?;
         let served = serve(&home, &config, &system, announce).await;

@@ -1,5 +1,7 @@
 //! What a user of the command line met by hand, and shall not meet again.
 
+mod config;
+
 use crate::support::TestEnv;
 use crate::support::events::{of_run, only, outcome};
 use rustix::process::Signal;

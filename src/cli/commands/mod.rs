@@ -2,6 +2,7 @@
 
 mod attach;
 mod completion;
+mod config;
 mod daemon;
 mod demo;
 mod doctor;
@@ -61,6 +62,8 @@ pub enum Command {
     /// Start, stop and look at the daemon
     #[command(subcommand)]
     Daemon(daemon::Command),
+    /// The settings that hold here, and where each came from
+    Config(config::Args),
     /// Look whether everything is as it should be
     Doctor(doctor::Args),
     /// Show on this machine what cldpd does
@@ -111,6 +114,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Pods(args) => pods::run(context, args).await,
         Command::Pod(command) => pod::run(context, command).await,
         Command::Daemon(command) => daemon::manage(context, command).await,
+        Command::Config(args) => config::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Version(args) => version::run(context, args).await,

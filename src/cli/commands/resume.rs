@@ -71,6 +71,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         usage("missing the prompt: --prompt <TEXT> or --prompt-file <FILE>")
             .hint("cldpd resume myrepo --prompt \"now write the tests\"")
     })?;
+    let config = context.config()?;
     let env = args.env.read(&own)?;
     for name in &env.unset {
         context
@@ -130,7 +131,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
             ..EventsQuery::default()
         },
     };
-    let on_interrupt = if args.detach_on_interrupt {
+    let on_interrupt = if args.detach_on_interrupt || config.detach_on_interrupt {
         OnInterrupt::Leave
     } else {
         OnInterrupt::Stop

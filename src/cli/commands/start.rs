@@ -159,7 +159,9 @@ impl Args {
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     args.check()?;
+    let config = context.config()?;
     let (mut request, unset) = args.request()?;
+    request.runtime = request.runtime.or(config.runtime_over_pods());
     for name in unset {
         context
             .ui
@@ -210,7 +212,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         prefix: targets.len() > 1,
         beside: Beside::Everything,
     });
-    let on_interrupt = if args.detach_on_interrupt {
+    let on_interrupt = if args.detach_on_interrupt || config.detach_on_interrupt {
         OnInterrupt::Leave
     } else {
         OnInterrupt::Stop

@@ -25,11 +25,13 @@
 //! | `GET /v1/doctor` | → `[Check]` |
 
 mod pods;
+mod queries;
 
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
+pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
 
 use super::bytes::Blob;
-use super::event::{How, SessionEvent, Stream};
+use super::event::{How, SessionEvent};
 use super::ids::{PodName, SessionId, Ulid};
 use super::outcome::Outcome;
 use super::session::SessionRecord;
@@ -330,37 +332,6 @@ impl fmt::Debug for ExecRequest {
     }
 }
 
-/// Which sessions to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListQuery {
-    /// Ended ones too.
-    #[serde(default)]
-    pub all: bool,
-    /// Of this pod.
-    #[serde(default)]
-    pub pod: Option<String>,
-    /// In this state (a state's or an outcome's name).
-    #[serde(default)]
-    pub state: Option<String>,
-    /// With this label, `key` or `key=value`.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// Dispatched since, RFC 3339.
-    #[serde(default)]
-    pub since: Option<Timestamp>,
-    /// At most so many.
-    #[serde(default)]
-    pub limit: Option<usize>,
-}
-
-impl ListQuery {
-    /// Whether only live sessions can be among what is asked for.
-    #[must_use]
-    pub const fn live_only(&self) -> bool {
-        !self.all && self.state.is_none()
-    }
-}
-
 /// A session as `sessions` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionView {
@@ -432,54 +403,6 @@ pub struct Inspection {
     pub argv: Vec<String>,
     /// The session's directory.
     pub directory: String,
-}
-
-/// Which events of a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventsQuery {
-    /// Events after this seq.
-    #[serde(default)]
-    pub after: Option<u64>,
-    /// Only the last so many output events (before going on live). Other kinds
-    /// of event between them are given too.
-    #[serde(default)]
-    pub tail: Option<u64>,
-    /// Since this time.
-    #[serde(default)]
-    pub since: Option<Timestamp>,
-    /// Until this time.
-    #[serde(default)]
-    pub until: Option<Timestamp>,
-    /// Only of this run.
-    #[serde(default)]
-    pub run: Option<u32>,
-    /// Only this stream (and no other kind of event).
-    #[serde(default)]
-    pub stream: Option<Stream>,
-    /// Go on with what comes, until the session (or the run asked for) is over.
-    #[serde(default)]
-    pub follow: bool,
-}
-
-/// Which events of all sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FirehoseQuery {
-    /// From this cursor: the opaque text that came with an event.
-    #[serde(default)]
-    pub from: Option<String>,
-    /// Since this time; without `from` and `since`, from now on when following,
-    /// else everything.
-    #[serde(default)]
-    pub since: Option<Timestamp>,
-    /// Only of this pod.
-    #[serde(default)]
-    pub pod: Option<String>,
-    /// Only this kind of event.
-    #[serde(default)]
-    pub kind: Option<String>,
-    /// Go on with what comes.
-    #[serde(default)]
-    pub follow: bool,
 }
 
 /// An event of the firehose.

@@ -153,7 +153,13 @@ fn each_crate_has_its_place() {
         ("bollard", &["src/runtime/docker/"]),
         ("axum", &["src/daemon/", "src/client/"]),
         ("hyper", &["src/daemon/", "src/client/"]),
-        ("hyper_util", &["src/daemon/", "src/client/"]),
+        // An engine behind TLS is spoken to through a connection of our making.
+        (
+            "hyper_util",
+            &["src/daemon/", "src/client/", "src/runtime/docker/tls.rs"],
+        ),
+        ("hyper_rustls", &["src/runtime/docker/tls.rs"]),
+        ("rustls", &["src/runtime/docker/tls.rs"]),
         ("clap", &["src/cli/"]),
         ("clap_complete", &["src/cli/"]),
     ];

@@ -18,7 +18,6 @@ use crate::store::{Journal, Options};
 use actix::Actor as _;
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,18 +119,11 @@ fn runtimes(
     sessions: &std::path::Path,
     home: crate::model::HomeId,
 ) -> HashMap<RuntimeName, Arc<dyn Runtime>> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let user_home = settings.user_home.clone();
-    let config = DockerConfig {
-        host: settings.docker_host.clone(),
-        env_host: variable("DOCKER_HOST").and_then(|host| host.into_string().ok()),
-        docker_config_dir: variable("DOCKER_CONFIG")
-            .map(PathBuf::from)
-            .or_else(|| user_home.as_ref().map(|home| home.join(".docker"))),
-        user_home,
-        env_context: variable("DOCKER_CONTEXT").and_then(|name| name.into_string().ok()),
-        runtime_dir: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
-    };
+    let config = DockerConfig::read(
+        settings.docker_host.clone(),
+        settings.user_home.clone(),
+        |name| std::env::var_os(name),
+    );
     let local: Arc<dyn Runtime> = Arc::new(Local::new(sessions.to_owned(), home));
     let mut runtimes: HashMap<RuntimeName, Arc<dyn Runtime>> = HashMap::new();
     runtimes.insert(

@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 /// What of our environment the daemon gets, besides `CLDPD_*`.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 12] = [
     "PATH",
     "HOME",
     "USER",
@@ -32,6 +32,9 @@ const VARIABLES: [&str; 9] = [
     "DOCKER_HOST",
     "DOCKER_CONFIG",
     "DOCKER_CONTEXT",
+    "DOCKER_TLS",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
 ];
 /// How long it may take until it is ready: it takes over what runs first.
 const READY_MAX: Duration = Duration::from_secs(120);

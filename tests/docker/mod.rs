@@ -4,5 +4,7 @@
 
 mod building;
 mod containers;
+mod engines;
 mod support;
+mod tls_door;
 mod unavailable;

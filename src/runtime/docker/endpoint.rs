@@ -1,10 +1,13 @@
 //! Where the engine listens: found as the docker command finds it.
 //!
 //! Nothing here opens a connection; the file system is read for docker's
-//! contexts only.
+//! contexts and for sockets that are there.
 
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use super::contexts;
+use super::tls::Tls;
+use super::unreachable::unavailable;
+use crate::runtime::Result;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +21,13 @@ pub struct DockerConfig {
     pub env_host: Option<String>,
     /// `DOCKER_CONTEXT`.
     pub env_context: Option<String>,
-    /// `DOCKER_CONFIG`, or `~/.docker`.
+    /// `DOCKER_TLS_VERIFY` is set: TLS, with an engine that proves who it is.
+    pub tls_verify: bool,
+    /// `DOCKER_TLS` is set: TLS with whoever answers.
+    pub tls: bool,
+    /// `DOCKER_CERT_PATH`.
+    pub cert_path: Option<PathBuf>,
+    /// `DOCKER_CONFIG`; else `~/.docker`.
     pub docker_config_dir: Option<PathBuf>,
     /// The user's home directory.
     pub user_home: Option<PathBuf>,
@@ -26,65 +35,156 @@ pub struct DockerConfig {
     pub runtime_dir: Option<PathBuf>,
 }
 
+impl DockerConfig {
+    /// What the variables say, `host` going before them. What is empty is not set.
+    #[must_use]
+    pub fn read(
+        host: Option<String>,
+        user_home: Option<PathBuf>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
+        Self {
+            host,
+            env_host: text("DOCKER_HOST"),
+            env_context: text("DOCKER_CONTEXT"),
+            tls_verify: set("DOCKER_TLS_VERIFY").is_some(),
+            tls: set("DOCKER_TLS").is_some(),
+            cert_path: set("DOCKER_CERT_PATH").map(PathBuf::from),
+            docker_config_dir: set("DOCKER_CONFIG").map(PathBuf::from),
+            user_home,
+            runtime_dir: set("XDG_RUNTIME_DIR").map(PathBuf::from),
+        }
+    }
+
+    /// The address of the engine that this leads to, without asking whether one
+    /// answers there: of the usual sockets the first that exists.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        match candidates(self).ok()? {
+            Candidates::Chosen(chosen) => Some(chosen.endpoint.to_string()),
+            Candidates::Usual(list) => list
+                .iter()
+                .find(|endpoint| endpoint.exists())
+                .map(ToString::to_string),
+        }
+    }
+
+    pub(super) fn config_dir(&self) -> Option<PathBuf> {
+        self.docker_config_dir
+            .clone()
+            .or_else(|| Some(self.user_home.as_ref()?.join(".docker")))
+    }
+
+    /// What the variables say about TLS, for addresses that do not come with their own.
+    fn env_tls(&self) -> Option<Tls> {
+        if !self.tls_verify && !self.tls {
+            return None;
+        }
+        let dir = self.cert_path.clone().or_else(|| self.config_dir());
+        let dir = dir.unwrap_or_default();
+        let mut tls = Tls::found_in(&dir, self.tls_verify);
+        // The authority has to be there to verify with; that it is not is said
+        // when it is opened.
+        tls.authority = Some(dir.join("ca.pem"));
+        Some(tls)
+    }
+}
+
 /// An address that an engine may listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     /// A socket of this machine.
     Unix(PathBuf),
-    /// `host:port`, without encryption.
-    Tcp(String),
+    /// `host:port`, with or without encryption.
+    Tcp(String, Option<Tls>),
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Tcp(address, _) => write!(f, "tcp://{address}"),
         }
     }
 }
 
+/// An address that cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Why.
+    pub cause: String,
+    /// What to do.
+    pub hint: String,
+}
+
 impl Endpoint {
     /// Reads an address as docker writes it.
-    pub(super) fn parse(host: &str) -> Result<Self, String> {
+    pub(super) fn parse(host: &str, tls: Option<Tls>) -> Result<Self, Refused> {
         let host = host.trim();
-        if let Some(path) = host.strip_prefix("unix://") {
-            return match path {
-                "" => Err("the address \"unix://\" names no socket".to_owned()),
-                _ => Ok(Self::Unix(path.into())),
-            };
-        }
-        if host.starts_with('/') {
-            return Ok(Self::Unix(host.into()));
+        let path = host
+            .strip_prefix("unix://")
+            .or_else(|| host.starts_with('/').then_some(host));
+        if let Some(path) = path.filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(path.into()));
         }
         let tcp = host
             .strip_prefix("tcp://")
             .or_else(|| host.strip_prefix("http://"));
         if let Some(address) = tcp {
             let address = address.trim_end_matches('/');
-            let port = address.rsplit_once(':').map(|(_, port)| port);
-            return Ok(match port {
-                Some(port) if port.parse::<u16>().is_ok() => Self::Tcp(address.to_owned()),
-                _ => Self::Tcp(format!("{address}:2375")),
+            let named = address
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let usual_port = if tls.is_some() { 2376 } else { 2375 };
+            let address = match named {
+                true => address.to_owned(),
+                false => format!("{address}:{usual_port}"),
+            };
+            return Ok(Self::Tcp(address, tls));
+        }
+        let shown = host.escape_debug();
+        if let Some(there) = host.strip_prefix("ssh://") {
+            return Err(Refused {
+                cause: format!(
+                    "{shown} is on another machine, and its engine does not see the files of sessions, which are on this one"
+                ),
+                hint: format!(
+                    "run cldpd where the engine is: ssh {} cldpd …",
+                    there.escape_debug()
+                ),
             });
         }
-        Err(format!(
-            "the address \"{}\" is not one that can be used: unix:///path and tcp://host:port are",
-            host.escape_debug()
-        ))
+        Err(Refused {
+            cause: format!("the address \"{shown}\" is not one that can be used"),
+            hint: "unix:///path and tcp://host:port are".to_owned(),
+        })
     }
+
+    /// Whether there is something to try.
+    pub(super) fn exists(&self) -> bool {
+        match self {
+            Self::Unix(path) => path.exists(),
+            Self::Tcp(..) => true,
+        }
+    }
+}
+
+/// Where to look, and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Who said so.
+    pub by: String,
 }
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Candidates {
-    /// Somebody said where; nothing else is tried.
-    Chosen {
-        /// Where.
-        endpoint: Endpoint,
-        /// Who said so.
-        by: String,
-    },
+    /// Somebody said where.
+    Chosen(Chosen),
     /// Nobody did: the usual sockets, the likeliest first.
     Usual(Vec<Endpoint>),
 }
@@ -93,196 +193,51 @@ pub(super) enum Candidates {
 ///
 /// # Errors
 /// What is wrong with the address or context that was chosen.
-pub(super) fn candidates(config: &DockerConfig) -> Result<Candidates, String> {
+pub(super) fn candidates(config: &DockerConfig) -> Result<Candidates> {
     let given = |value: &Option<String>| value.clone().filter(|v| !v.trim().is_empty());
+    let chosen = |host: &str, by: &str| match Endpoint::parse(host, config.env_tls()) {
+        Ok(endpoint) => Ok(Candidates::Chosen(Chosen {
+            endpoint,
+            by: by.to_owned(),
+        })),
+        Err(Refused { cause, hint }) => Err(unavailable(format!("{by}: {cause}"), Some(hint))),
+    };
     if let Some(host) = given(&config.host) {
-        return chosen(&host, "the configured docker host".to_owned());
+        return chosen(&host, "the configured docker host");
     }
     if let Some(host) = given(&config.env_host) {
-        return chosen(&host, "DOCKER_HOST".to_owned());
+        return chosen(&host, "DOCKER_HOST");
     }
-    if let Some((host, by)) = from_context(config)? {
-        return chosen(&host, by);
+    if let Some(chosen) = contexts::current(config)? {
+        return Ok(Candidates::Chosen(chosen));
     }
     Ok(Candidates::Usual(usual(config)))
 }
 
-fn chosen(host: &str, by: String) -> Result<Candidates, String> {
-    let endpoint = Endpoint::parse(host).map_err(|cause| format!("{by}: {cause}"))?;
-    Ok(Candidates::Chosen { endpoint, by })
-}
-
-#[derive(Deserialize)]
-struct CliConfig {
-    #[serde(rename = "currentContext", default)]
-    current_context: String,
-}
-
-#[derive(Deserialize)]
-struct ContextMeta {
-    #[serde(rename = "Endpoints", default)]
-    endpoints: std::collections::BTreeMap<String, ContextEndpoint>,
-}
-
-#[derive(Deserialize)]
-struct ContextEndpoint {
-    #[serde(rename = "Host", default)]
-    host: String,
-}
-
-/// The current docker context's address. The context named `default` stands
-/// for having none.
-fn from_context(config: &DockerConfig) -> Result<Option<(String, String)>, String> {
-    let Some(dir) = config
-        .docker_config_dir
-        .clone()
-        .or_else(|| Some(config.user_home.as_ref()?.join(".docker")))
-    else {
-        return Ok(None);
-    };
-    let name = match config.env_context.clone().filter(|name| !name.is_empty()) {
-        Some(name) => name,
-        None => current_context(&dir)?,
-    };
-    if name.is_empty() || name == "default" {
-        return Ok(None);
-    }
-    let id = format!("{:x}", Sha256::digest(name.as_bytes()));
-    let by = format!("the docker context \"{}\"", name.escape_debug());
-    let path = dir
-        .join("contexts")
-        .join("meta")
-        .join(&id)
-        .join("meta.json");
-    let text = std::fs::read(&path)
-        .map_err(|error| format!("{by}: cannot read {}: {error}", path.display()))?;
-    let meta: ContextMeta = serde_json::from_slice(&text)
-        .map_err(|error| format!("{by}: cannot read {}: {error}", path.display()))?;
-    let Some(endpoint) = meta.endpoints.get("docker").filter(|e| !e.host.is_empty()) else {
-        return Err(format!("{by} has no docker endpoint"));
-    };
-    if dir.join("contexts").join("tls").join(&id).exists() {
-        return Err(format!(
-            "{by} uses TLS, which is not supported yet: {}",
-            endpoint.host
-        ));
-    }
-    Ok(Some((endpoint.host.clone(), by)))
-}
-
-fn current_context(dir: &Path) -> Result<String, String> {
-    let path = dir.join("config.json");
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        // Without its configuration, or without permission to it (another
-        // user's), docker works with its defaults; so do we.
-        Err(_) => return Ok(String::new()),
-    };
-    serde_json::from_slice::<CliConfig>(&text)
-        .map(|config| config.current_context)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
+/// Rootful before rootless, Docker before what stands in for it.
 fn usual(config: &DockerConfig) -> Vec<Endpoint> {
+    let beneath = |dir: &Option<PathBuf>, paths: &[&str]| -> Vec<PathBuf> {
+        let join = |dir: &Path| paths.iter().map(|path| dir.join(path)).collect();
+        dir.as_deref().map(join).unwrap_or_default()
+    };
     let mut paths = vec![PathBuf::from("/var/run/docker.sock")];
-    if let Some(run) = &config.runtime_dir {
-        paths.push(run.join("docker.sock"));
-    }
-    if let Some(home) = &config.user_home {
-        for path in [
+    paths.extend(beneath(&config.runtime_dir, &["docker.sock"]));
+    paths.extend(beneath(
+        &config.user_home,
+        &[
             ".docker/run/docker.sock",
             ".docker/desktop/docker.sock",
             ".colima/default/docker.sock",
             ".config/colima/default/docker.sock",
+            ".orbstack/run/docker.sock",
             ".rd/docker.sock",
-        ] {
-            paths.push(home.join(path));
-        }
-    }
-    if let Some(run) = &config.runtime_dir {
-        paths.push(run.join("podman/podman.sock"));
-    }
+        ],
+    ));
+    paths.extend(beneath(&config.runtime_dir, &["podman/podman.sock"]));
     paths.push("/run/podman/podman.sock".into());
     paths.into_iter().map(Endpoint::Unix).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unix(path: &str) -> Endpoint {
-        Endpoint::Unix(path.into())
-    }
-
-    #[test]
-    fn addresses_are_read_as_docker_writes_them() {
-        assert_eq!(Endpoint::parse("unix:///a/b.sock"), Ok(unix("/a/b.sock")));
-        assert_eq!(
-            Endpoint::parse("tcp://10.0.0.1:99"),
-            Ok(Endpoint::Tcp("10.0.0.1:99".into()))
-        );
-        assert_eq!(
-            Endpoint::parse("tcp://box/"),
-            Ok(Endpoint::Tcp("box:2375".into()))
-        );
-        for bad in ["ssh://me@box", "https://box", "unix://", "box"] {
-            assert!(Endpoint::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_flag_goes_before_the_environment_and_that_before_the_context() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = "elsewhere";
-        let id = format!("{:x}", Sha256::digest(name.as_bytes()));
-        let meta = dir.path().join("contexts/meta").join(id);
-        std::fs::create_dir_all(&meta).unwrap();
-        std::fs::write(
-            meta.join("meta.json"),
-            r#"{"Name":"elsewhere","Metadata":{},"Endpoints":{"docker":{"Host":"unix:///ctx.sock","SkipTLSVerify":false}}}"#,
-        )
-        .unwrap();
-        std::fs::write(
-            dir.path().join("config.json"),
-            r#"{"auths":{},"currentContext":"elsewhere"}"#,
-        )
-        .unwrap();
-        let mut config = DockerConfig {
-            docker_config_dir: Some(dir.path().into()),
-            ..DockerConfig::default()
-        };
-        let endpoint = |config: &DockerConfig| match candidates(config) {
-            Ok(Candidates::Chosen { endpoint, .. }) => endpoint,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(endpoint(&config), unix("/ctx.sock"));
-        config.env_host = Some("unix:///env.sock".into());
-        assert_eq!(endpoint(&config), unix("/env.sock"));
-        config.host = Some("unix:///flag.sock".into());
-        assert_eq!(endpoint(&config), unix("/flag.sock"));
-
-        config.host = None;
-        config.env_host = None;
-        config.env_context = Some("default".into());
-        assert!(matches!(candidates(&config), Ok(Candidates::Usual(_))));
-        config.env_context = Some("missing".into());
-        let error = candidates(&config).unwrap_err();
-        assert!(error.contains("the docker context \"missing\""), "{error}");
-    }
-
-    #[test]
-    fn without_a_choice_the_usual_sockets_are_tried() {
-        let config = DockerConfig {
-            user_home: Some("/home/me".into()),
-            runtime_dir: Some("/run/user/7".into()),
-            ..DockerConfig::default()
-        };
-        let Ok(Candidates::Usual(list)) = candidates(&config) else {
-            panic!("a context was found");
-        };
-        assert_eq!(list[0], unix("/var/run/docker.sock"));
-        assert!(list.contains(&unix("/run/user/7/docker.sock")));
-        assert!(list.contains(&unix("/home/me/.docker/run/docker.sock")));
-        assert!(list.contains(&unix("/run/user/7/podman/podman.sock")));
-    }
-}
+#[path = "endpoint/tests.rs"]
+mod tests;

@@ -4,13 +4,13 @@
 //! wait, commit). A failure to reach the engine marks it as lost, and the next
 //! call looks for it again.
 
-use super::endpoint::{Candidates, DockerConfig, Endpoint, candidates};
-use crate::model::spec::RuntimeName;
+use super::endpoint::{Candidates, Chosen, DockerConfig, Endpoint, candidates};
+use super::tls;
+use super::unreachable::{not_an_engine, silent, unavailable, unreachable_engine};
 use crate::runtime::{EngineInfo, Result, RuntimeError};
 use bollard::errors::Error as EngineError;
 use bollard::{API_DEFAULT_VERSION, ClientVersion};
 use std::future::Future;
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ pub(super) struct Engine {
 impl Engine {
     /// Finds the engine that the docker command would find.
     pub(super) async fn find(config: &DockerConfig) -> Result<Self> {
-        let list = match candidates(config).map_err(|cause| unavailable(cause, None))? {
-            Candidates::Chosen { endpoint, by } => {
+        let list = match candidates(config)? {
+            Candidates::Chosen(Chosen { endpoint, by }) => {
                 return Self::connect(endpoint).await.map_err(|error| match error {
                     RuntimeError::Unavailable { cause, hint, .. } => {
                         unavailable(format!("{cause} ({by} says so)"), hint)
@@ -60,7 +60,7 @@ impl Engine {
         let mut there = None;
         let mut missing = None;
         for endpoint in list {
-            let exists = matches!(&endpoint, Endpoint::Unix(path) if path.exists());
+            let exists = endpoint.exists();
             let slot = match exists {
                 true => &mut there,
                 false => &mut missing,
@@ -137,7 +137,7 @@ impl Engine {
     /// Whether it is the first that would be asked.
     pub(super) fn is_chosen(&self, config: &DockerConfig) -> bool {
         match candidates(config) {
-            Ok(Candidates::Chosen { endpoint, .. }) => endpoint == self.endpoint,
+            Ok(Candidates::Chosen(chosen)) => chosen.endpoint == self.endpoint,
             Ok(Candidates::Usual(list)) => list.first() == Some(&self.endpoint),
             Err(_) => false,
         }
@@ -244,7 +244,8 @@ fn open(endpoint: &Endpoint, version: &ClientVersion) -> Result<bollard::Docker>
         Endpoint::Unix(path) => {
             bollard::Docker::connect_with_unix(&path.to_string_lossy(), NEVER, version)
         }
-        Endpoint::Tcp(address) => bollard::Docker::connect_with_http(address, NEVER, version),
+        Endpoint::Tcp(address, None) => bollard::Docker::connect_with_http(address, NEVER, version),
+        Endpoint::Tcp(address, Some(tls)) => return tls::open(address, tls, NEVER, version),
     };
     client.map_err(|error| unreachable_engine(endpoint, &error))
 }
@@ -255,105 +256,4 @@ fn parse_version(text: &str) -> Option<ClientVersion> {
         major_version: major.parse().ok()?,
         minor_version: minor.parse().ok()?,
     })
-}
-
-fn unavailable(cause: String, hint: Option<String>) -> RuntimeError {
-    RuntimeError::Unavailable {
-        runtime: RuntimeName::Docker,
-        cause,
-        hint,
-    }
-}
-
-fn silent(endpoint: &Endpoint, limit: Duration) -> RuntimeError {
-    unavailable(
-        format!(
-            "the engine at {endpoint} did not answer within {} s",
-            limit.as_secs()
-        ),
-        Some("is the docker daemon in trouble? its own log says more".to_owned()),
-    )
-}
-
-fn not_an_engine(endpoint: &Endpoint, cause: &str) -> RuntimeError {
-    unavailable(
-        format!("what answers at {endpoint} is no docker engine: {cause}"),
-        None,
-    )
-}
-
-/// The engine cannot be reached: in words that say what to do.
-fn unreachable_engine(endpoint: &Endpoint, error: &EngineError) -> RuntimeError {
-    let running = || Some("is the docker daemon running?".to_owned());
-    if matches!(error, EngineError::SocketNotFoundError(_)) {
-        // Also what is found when a directory above it may not be searched.
-        if let Endpoint::Unix(path) = endpoint
-            && let Err(error) = path.symlink_metadata()
-            && error.kind() == ErrorKind::PermissionDenied
-        {
-            return not_permitted(endpoint);
-        }
-        return unavailable(format!("there is no socket {endpoint}"), running());
-    }
-    if let EngineError::DockerResponseServerError {
-        status_code: 401 | 403,
-        message,
-    } = error
-    {
-        let cause = format!("the engine at {endpoint} refuses: {}", short(message));
-        return unavailable(cause, None);
-    }
-    let stranger = match error {
-        EngineError::DockerResponseServerError { message, .. }
-        | EngineError::JsonDataError { message, .. } => Some(message.clone()),
-        EngineError::JsonSerdeError { err } => Some(err.to_string()),
-        _ => None,
-    };
-    if let Some(said) = stranger {
-        return not_an_engine(endpoint, &short(&said));
-    }
-    let mut innermost: &(dyn std::error::Error + 'static) = error;
-    loop {
-        if let Some(io) = innermost.downcast_ref::<std::io::Error>() {
-            match io.kind() {
-                ErrorKind::PermissionDenied => return not_permitted(endpoint),
-                ErrorKind::ConnectionRefused => {
-                    return unavailable(format!("nothing listens at {endpoint}"), running());
-                }
-                ErrorKind::NotFound => {
-                    return unavailable(format!("there is no socket {endpoint}"), running());
-                }
-                _ => {}
-            }
-        }
-        match innermost.source() {
-            Some(inner) => innermost = inner,
-            None => break,
-        }
-    }
-    let cause = short(&innermost.to_string());
-    // The HTTP client's words for an answer that is none.
-    if cause.starts_with("invalid HTTP") {
-        return not_an_engine(endpoint, &cause);
-    }
-    unavailable(
-        format!("the connection to {endpoint} failed: {cause}"),
-        running(),
-    )
-}
-
-fn not_permitted(endpoint: &Endpoint) -> RuntimeError {
-    unavailable(
-        format!("no permission to open {endpoint}"),
-        Some(
-            "may you use docker at all? usually: sudo usermod -aG docker \"$USER\", then log in again"
-                .to_owned(),
-        ),
-    )
-}
-
-/// What a stranger said, fit for one line.
-fn short(text: &str) -> String {
-    let line = text.trim().lines().next().unwrap_or_default();
-    line.escape_debug().take(200).collect()
 }

@@ -7,6 +7,7 @@
 mod build;
 mod container;
 mod context;
+mod contexts;
 mod endpoint;
 mod engine;
 mod flight;
@@ -17,6 +18,8 @@ mod progress;
 mod purge;
 mod removal;
 mod sweep;
+mod tls;
+mod unreachable;
 mod volumes;
 
 pub use endpoint::DockerConfig;

@@ -5,6 +5,8 @@
 
 mod activity;
 mod config;
+mod endpoint;
+mod openapi;
 mod respond;
 mod routes;
 mod server;

@@ -36,7 +36,7 @@ impl IntoResponse for Failure {
     }
 }
 
-const fn status(code: ErrorCode) -> StatusCode {
+pub(super) const fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Usage | ErrorCode::Ambiguous | ErrorCode::InvalidPod => StatusCode::BAD_REQUEST,
         ErrorCode::PodNotFound | ErrorCode::SessionNotFound => StatusCode::NOT_FOUND,

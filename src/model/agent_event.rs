@@ -1,10 +1,11 @@
 //! What an agent said about itself, read out of its output.
 
 use super::outcome::Outcome;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A typed event of an agent, recorded beside the raw line it came from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AgentEvent {
     /// The agent began, or began again, to work on the conversation.

@@ -34,9 +34,11 @@ use super::bytes::Blob;
 use super::event::{How, SessionEvent};
 use super::ids::{PodName, SessionId, Ulid};
 use super::outcome::Outcome;
+use super::schema::UlidText;
 use super::session::SessionRecord;
 use super::spec::{AgentKind, RuntimeName, Spec};
 use super::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +47,7 @@ use std::fmt;
 pub const VERSION_HEADER: &str = "cldpd-version";
 
 /// What the agent is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// "Work on this GitHub issue: URL".
@@ -55,9 +57,10 @@ pub enum Task {
 }
 
 /// Dispatches `count` sessions of each pod: all of them or, on an error, none.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartRequest {
     /// Made by the client.
+    #[schemars(with = "UlidText")]
     pub request: Ulid,
     /// Names of pods.
     pub pods: Vec<String>,
@@ -140,7 +143,7 @@ impl fmt::Debug for StartRequest {
 }
 
 /// What was dispatched, durably.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartResponse {
     /// In the order of the request's pods, `count` of each.
     pub sessions: Vec<Dispatched>,
@@ -150,11 +153,12 @@ pub struct StartResponse {
 }
 
 /// One session that was dispatched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Dispatched {
     /// Its id.
     pub id: SessionId,
     /// Its ULID.
+    #[schemars(with = "UlidText")]
     pub ulid: Ulid,
     /// Place in the queue, from 1, when it has to wait.
     #[serde(default)]
@@ -162,9 +166,10 @@ pub struct Dispatched {
 }
 
 /// A further prompt to a session.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResumeRequest {
     /// Made by the client.
+    #[schemars(with = "UlidText")]
     pub request: Ulid,
     /// What the agent is told.
     pub prompt: Blob,
@@ -188,7 +193,7 @@ impl fmt::Debug for ResumeRequest {
 }
 
 /// How a further prompt is to reach the agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResumeHow {
     /// As the session's state allows.
@@ -203,11 +208,12 @@ pub enum ResumeHow {
 }
 
 /// A run that was asked for, durably.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResumeResponse {
     /// The session's id.
     pub id: SessionId,
     /// Its ULID.
+    #[schemars(with = "UlidText")]
     pub ulid: Ulid,
     /// The run's number.
     pub run: u32,
@@ -221,9 +227,10 @@ pub struct ResumeResponse {
 }
 
 /// Asks a session to stop: SIGTERM, then SIGKILL after the grace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopRequest {
     /// Made by the client.
+    #[schemars(with = "UlidText")]
     pub request: Ulid,
     /// Seconds between SIGTERM and SIGKILL. At most 3600; 0 kills at once.
     pub grace: u32,
@@ -237,16 +244,17 @@ pub struct StopRequest {
 }
 
 /// Sends one signal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KillRequest {
     /// Made by the client.
+    #[schemars(with = "UlidText")]
     pub request: Ulid,
     /// A name with or without SIG, or a number.
     pub signal: String,
 }
 
 /// What a stop or a signal met.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopResponse {
     /// The session's id.
     pub id: SessionId,
@@ -258,7 +266,7 @@ pub struct StopResponse {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunEnd {
     /// The run.
     pub run: u32,
@@ -276,7 +284,7 @@ pub struct RunEnd {
 }
 
 /// Answer to a wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitResponse {
     /// The session's id.
     pub id: SessionId,
@@ -286,9 +294,10 @@ pub struct WaitResponse {
 }
 
 /// Removes what a session has; its history stays unless asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemoveRequest {
     /// Made by the client.
+    #[schemars(with = "UlidText")]
     pub request: Ulid,
     /// Stop it first if it is live.
     #[serde(default)]
@@ -299,7 +308,7 @@ pub struct RemoveRequest {
 }
 
 /// What was removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemoveResponse {
     /// The session's id.
     pub id: SessionId,
@@ -311,7 +320,7 @@ pub struct RemoveResponse {
 }
 
 /// A command beside the agent, in the same container.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecRequest {
     /// Program and arguments.
     pub argv: Vec<String>,
@@ -333,11 +342,12 @@ impl fmt::Debug for ExecRequest {
 }
 
 /// A session as `sessions` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionView {
     /// Its id.
     pub id: SessionId,
     /// Its ULID.
+    #[schemars(with = "UlidText")]
     pub ulid: Ulid,
     /// `--name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -388,7 +398,7 @@ pub struct SessionView {
 }
 
 /// Everything known of a session; never a secret's value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
     /// As `sessions` shows it.
     #[serde(flatten)]
@@ -416,7 +426,7 @@ pub struct FirehoseEvent {
 }
 
 /// The daemon, as `daemon status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonStatus {
     /// Its process id.
     pub pid: u32,
@@ -453,7 +463,7 @@ pub struct DaemonStatus {
 }
 
 /// Asks the daemon to end. Sessions go on without it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonStopRequest {
     /// Stop all sessions first.
     #[serde(default)]
@@ -461,7 +471,7 @@ pub struct DaemonStopRequest {
 }
 
 /// One thing that `doctor` looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// What.
     pub name: String,
@@ -475,7 +485,7 @@ pub struct Check {
 }
 
 /// How a thing stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
     /// As it should be.

@@ -1,5 +1,6 @@
 //! The one error that every caller sees, with a closed set of codes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -10,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// The codes are part of the API: more may be added, none changes its meaning.
 /// Exit codes are chosen from them ([`ErrorCode::exit_code`]), never from text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// No such pod.
@@ -95,7 +96,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// What is wrong, what it was about, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The kind.

@@ -5,14 +5,16 @@ use super::bytes::Blob;
 use super::error::ErrorCode;
 use super::ids::{SessionId, Ulid};
 use super::outcome::Outcome;
+use super::schema::UlidText;
 use super::spec::{ImageConfig, Spec};
 use super::time::Timestamp;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One event of a session. `seq` is dense from 1 in each session.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Position in the session, dense from 1.
     pub seq: u64,
@@ -26,11 +28,12 @@ pub struct Event {
 }
 
 /// An event with the session it belongs to: the form on the wire.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionEvent {
     /// The session's id.
     pub session: SessionId,
     /// The session's ULID.
+    #[schemars(with = "UlidText")]
     pub ulid: Ulid,
     /// The event.
     #[serde(flatten)]
@@ -43,7 +46,7 @@ pub struct SessionEvent {
 /// `build_output`*, `build_complete`,) `creating`, `run_started`, `container_started`,
 /// `output`*, then exactly one of `container_exited` and `error`, then
 /// `run_ended`. `agent`, `stopping` and `note` may stand anywhere between.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
     /// The session was dispatched; always its first event. Everything about it
@@ -138,6 +141,7 @@ pub enum EventKind {
         /// By whom: `user`, `rm`, `timeout`, …
         by: String,
         /// The id of the command at the shim.
+        #[schemars(with = "UlidText")]
         id: Ulid,
     },
     /// A signal was sent on a user's behalf.
@@ -145,6 +149,7 @@ pub enum EventKind {
         /// Its name, as in `SIGINT`.
         signal: String,
         /// The id of the command at the shim.
+        #[schemars(with = "UlidText")]
         id: Ulid,
     },
     /// The agent's process ended: the normal end.
@@ -240,7 +245,7 @@ impl EventKind {
 }
 
 /// How a run came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// The session's first.
@@ -254,7 +259,9 @@ pub enum How {
 }
 
 /// Which of a process's streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// Standard output, or a terminal's.

@@ -15,6 +15,7 @@ pub mod exit;
 pub mod ids;
 pub mod outcome;
 pub mod run;
+mod schema;
 pub mod session;
 pub mod signal;
 pub mod spec;

@@ -1,12 +1,13 @@
 //! How a run ended.
 
 use super::exit;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How a run ended: from what the agent reported and how its process ended,
 /// and `success` needs both to be well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The agent said so and its process exited with 0.

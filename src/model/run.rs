@@ -15,13 +15,15 @@
 use super::event::EventKind;
 use super::ids::Ulid;
 use super::outcome::Outcome;
+use super::schema::UlidText;
 use super::spec::AgentKind;
 use super::time::Timestamp;
 use super::{AgentEvent, ErrorCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a run stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RunState {
     /// Not over.
@@ -49,7 +51,7 @@ pub enum RunState {
 }
 
 /// How far a live run has come.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
     /// Waits for admission.
@@ -103,7 +105,7 @@ pub enum Phase {
 }
 
 /// A container of one attempt at a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// From 1.
     pub attempt: u32,
@@ -112,7 +114,7 @@ pub struct Place {
 }
 
 /// A stop that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stop {
     /// The first signal.
     pub signal: String,
@@ -121,11 +123,12 @@ pub struct Stop {
     /// By whom.
     pub by: String,
     /// The id of the command at the shim.
+    #[schemars(with = "UlidText")]
     pub id: Ulid,
 }
 
 /// How a run's process ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum End {
     /// By itself or by a signal.

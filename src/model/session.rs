@@ -5,8 +5,10 @@ use super::event::{Event, EventKind, How};
 use super::ids::{PodName, SessionId, Ulid};
 use super::outcome::Outcome;
 use super::run::{IllegalTransition, RunState};
+use super::schema::UlidText;
 use super::spec::{AgentKind, ImageConfig, Keep, RuntimeName};
 use super::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,9 +17,10 @@ use std::collections::BTreeMap;
 const AGENT_SESSIONS_MAX: usize = 64;
 
 /// A session, folded from its events. Derived: the journal can make it again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionRecord {
     /// Its ULID; its time is when it was dispatched.
+    #[schemars(with = "UlidText")]
     pub ulid: Ulid,
     /// What people call it.
     pub id: SessionId,
@@ -54,7 +57,7 @@ pub struct SessionRecord {
 }
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// Its number, from 0.
     pub number: u32,

@@ -1,5 +1,7 @@
 //! What is to be run, frozen when a session is dispatched.
 
+use super::schema::UlidText;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +10,7 @@ use std::path::PathBuf;
 use super::ids::{PodName, Ulid};
 
 /// Where sessions run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeName {
     /// Containers of a Docker engine.
@@ -30,7 +32,7 @@ impl fmt::Display for RuntimeName {
 }
 
 /// Which agent's command line and output are spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentKind {
     /// Claude Code.
@@ -49,7 +51,7 @@ impl fmt::Display for AgentKind {
 }
 
 /// What the agent may do without being asked, inside its container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Permissions {
     /// Everything: the container is the fence.
@@ -60,7 +62,7 @@ pub enum Permissions {
 }
 
 /// A directory or file of the host, or a named volume, in the container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mount {
     /// Absolute path on the host; `~` and the pod's directory are resolved.
     pub source: PathBuf,
@@ -72,7 +74,7 @@ pub struct Mount {
 
 /// A session's pod as it was at dispatch. Later changes to the pod's directory
 /// change new sessions only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PodSpec {
     /// The pod.
     pub name: PodName,
@@ -183,7 +185,7 @@ impl PodSpec {
 }
 
 /// A file or directory that is copied into a container before its first start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CopyFile {
     /// Absolute path on the host.
     pub source: PathBuf,
@@ -192,7 +194,7 @@ pub struct CopyFile {
 }
 
 /// A value that the agent or the build is to know and nobody else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretSpec {
     /// Name of the variable, of the file beneath `/run/secrets`, or the build secret's id.
     pub name: String,
@@ -204,7 +206,7 @@ pub struct SecretSpec {
 }
 
 /// Where a secret's value is, when something is dispatched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSource {
     /// In this variable of whoever dispatches.
@@ -214,7 +216,7 @@ pub enum SecretSource {
 }
 
 /// How a secret is given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretKind {
     /// As a variable of the agent.
@@ -227,7 +229,7 @@ pub enum SecretKind {
 }
 
 /// What one container may use at most; 0 is unlimited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Bytes of memory (swap included).
     pub memory: u64,
@@ -240,7 +242,7 @@ pub struct Limits {
 }
 
 /// How long an ended session's container is kept, so that it can be resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
     /// Removed at once; a resume is refused.
@@ -258,7 +260,7 @@ impl Default for Keep {
 }
 
 /// What an image says about how it is to be run. Frozen from the first image.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageConfig {
     /// ENTRYPOINT and CMD, joined.
     #[serde(default)]
@@ -281,7 +283,7 @@ impl ImageConfig {
 }
 
 /// How the image is come by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BuildOptions {
     /// Build even if nothing changed.
     #[serde(default)]
@@ -295,7 +297,7 @@ pub struct BuildOptions {
 }
 
 /// Everything about a session that is fixed at dispatch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
     /// `--name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,6 +337,7 @@ pub struct Spec {
     pub priority: i32,
     /// Sessions that have to succeed before the first run leaves the queue.
     #[serde(default)]
+    #[schemars(with = "Vec<UlidText>")]
     pub after: Vec<Ulid>,
     /// `TZ` of whoever dispatched, as a name of the zone database.
     #[serde(default, skip_serializing_if = "Option::is_none")]

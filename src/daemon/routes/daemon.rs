@@ -1,5 +1,6 @@
 //! `GET /v1/daemon` and `POST /v1/daemon/stop`
 
+use crate::daemon::endpoint::Endpoint;
 use crate::daemon::respond::{Answer, Failure, body};
 use crate::daemon::server::{Context, VERSION};
 use crate::model::Error;
@@ -8,6 +9,19 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use std::time::Duration;
+
+pub(super) fn show() -> Endpoint {
+    Endpoint::get("/v1/daemon", "status", status)
+        .says("How the daemon stands. Answered to clients of any version.")
+        .gives::<DaemonStatus>()
+}
+
+pub(super) fn end() -> Endpoint {
+    Endpoint::post("/v1/daemon/stop", "shutdown", stop)
+        .says("Ends the daemon. Sessions go on without it. Answered to clients of any version.")
+        .may_take::<DaemonStopRequest>()
+        .gives::<DaemonStatus>()
+}
 
 /// Grace of sessions that are stopped with the daemon.
 const GRACE: Duration = Duration::from_secs(10);

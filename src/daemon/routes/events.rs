@@ -2,6 +2,7 @@
 
 use super::sessions::misunderstood;
 use crate::actors::Firehose;
+use crate::daemon::endpoint::Endpoint;
 use crate::daemon::respond::{Failure, Source, last_event_id, stream, wants_sse};
 use crate::daemon::server::Context;
 use crate::model::Result;
@@ -10,6 +11,13 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::get("/v1/events", "firehose", events)
+        .says("Events of all sessions, in the order in which they became durable.")
+        .query::<FirehoseQuery>()
+        .streams::<FirehoseEvent>()
+}
 
 pub(super) async fn events(
     State(context): State<Context>,

@@ -2,14 +2,29 @@
 
 use super::sessions::misunderstood;
 use crate::actors::Follow;
+use crate::daemon::endpoint::Endpoint;
 use crate::daemon::respond::{Failure, Source, last_event_id, stream, wants_sse};
 use crate::daemon::server::Context;
 use crate::model::api::EventsQuery;
-use crate::model::{Result, SessionEvent};
+use crate::model::{ErrorCode, Result, SessionEvent};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::get("/v1/sessions/{session}/events", "events", logs)
+        .says(
+            "A session's events: what is recorded, and with `follow` what comes, until it is over.",
+        )
+        .query::<EventsQuery>()
+        .streams::<SessionEvent>()
+        .fails(&[
+            ErrorCode::SessionNotFound,
+            ErrorCode::Ambiguous,
+            ErrorCode::Gone,
+        ])
+}
 
 pub(super) async fn logs(
     State(context): State<Context>,

@@ -1,4 +1,5 @@
-//! The routes, one file a verb. The table of them is in [`crate::model::api`].
+//! The routes, one file a verb. [`table`] has all of them, with what is to be
+//! known of each; `docs/openapi.json` is made of it.
 
 mod daemon;
 mod doctor;
@@ -14,36 +15,52 @@ mod start;
 mod stop;
 mod wait;
 
+use super::endpoint::Endpoint;
+use super::openapi;
 use super::respond::Failure;
 use super::server::Context;
 use crate::model::{Error, ErrorCode};
 use axum::Router;
-use axum::http::Uri;
-use axum::routing::{get, post};
+use axum::http::{Method, Uri};
+
+/// All endpoints there are: the router is made of them, and so is `docs/openapi.json`.
+pub(super) fn table() -> Vec<Endpoint> {
+    vec![
+        start::endpoint(),
+        sessions::endpoint(),
+        inspect::endpoint(),
+        rm::endpoint(),
+        resume::endpoint(),
+        stop::endpoint(),
+        kill::endpoint(),
+        wait::endpoint(),
+        logs::endpoint(),
+        events::endpoint(),
+        pods::all(),
+        pods::one(),
+        daemon::show(),
+        daemon::end(),
+        doctor::endpoint(),
+        openapi::endpoint(),
+    ]
+}
 
 /// All routes.
 pub(super) fn router() -> Router<Context> {
-    Router::new()
-        .route("/v1/sessions", post(start::start).get(sessions::sessions))
-        .route(
-            "/v1/sessions/{session}",
-            get(inspect::inspect).delete(rm::rm),
-        )
-        .route("/v1/sessions/{session}/runs", post(resume::resume))
-        .route("/v1/sessions/{session}/stop", post(stop::stop))
-        .route("/v1/sessions/{session}/kill", post(kill::kill))
-        .route("/v1/sessions/{session}/wait", get(wait::wait))
-        .route("/v1/sessions/{session}/events", get(logs::logs))
-        .route("/v1/events", get(events::events))
-        .route("/v1/pods", get(pods::pods))
-        .route("/v1/pods/{name}", get(pods::pod))
-        .route("/v1/daemon", get(daemon::status))
-        .route("/v1/daemon/stop", post(daemon::stop))
-        .route("/v1/doctor", get(doctor::doctor))
+    table()
+        .into_iter()
+        .fold(Router::new(), |router, endpoint| endpoint.route(router))
         .fallback(unknown)
+        .method_not_allowed_fallback(not_so)
 }
 
 async fn unknown(uri: Uri) -> Failure {
     let message = format!("there is no {} in the API", uri.path().escape_debug());
-    Failure(Error::new(ErrorCode::Usage, message))
+    Failure(Error::new(ErrorCode::Usage, message).hint("GET /v1/openapi.json says what there is"))
+}
+
+async fn not_so(method: Method, uri: Uri) -> Failure {
+    let path = uri.path().escape_debug();
+    let message = format!("{path} in the API has no {method}");
+    Failure(Error::new(ErrorCode::Usage, message).hint("GET /v1/openapi.json says what there is"))
 }

@@ -1,5 +1,6 @@
 //! `GET /v1/sessions`
 
+use crate::daemon::endpoint::Endpoint;
 use crate::daemon::respond::{Answer, Failure};
 use crate::daemon::server::Context;
 use crate::model::api::{ListQuery, SessionView};
@@ -7,6 +8,13 @@ use crate::model::{Error, ErrorCode};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::get("/v1/sessions", "sessions", sessions)
+        .says("Sessions, newest first: the live ones, or all.")
+        .query::<ListQuery>()
+        .gives::<Vec<SessionView>>()
+}
 
 pub(super) async fn sessions(
     State(context): State<Context>,

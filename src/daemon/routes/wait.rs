@@ -1,16 +1,29 @@
 //! `GET /v1/sessions/{session}/wait`
 
 use super::sessions::misunderstood;
+use crate::daemon::endpoint::Endpoint;
 use crate::daemon::respond::{Answer, Failure};
 use crate::daemon::server::Context;
+use crate::model::ErrorCode;
 use crate::model::api::WaitResponse;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-#[derive(Deserialize)]
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::get("/v1/sessions/{session}/wait", "wait", wait)
+        .says("Answered when the run (without one: all runs) is over, however long that takes.")
+        .query::<WaitQuery>()
+        .gives::<WaitResponse>()
+        .fails(&[ErrorCode::SessionNotFound, ErrorCode::Ambiguous])
+}
+
+/// Which run.
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct WaitQuery {
+    /// This one; all of the session's without it.
     #[serde(default)]
     run: Option<u32>,
 }

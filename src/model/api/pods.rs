@@ -3,12 +3,13 @@
 use crate::model::bytes::Blob;
 use crate::model::spec::{AgentKind, PodSpec, RuntimeName};
 use crate::model::{Error, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// A pod as `pods` and `pod show` give it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PodView {
     /// Its directory's name.
     pub name: String,
@@ -56,7 +57,7 @@ pub struct PodView {
 }
 
 /// Builds a pod's image, without a session.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PodBuildRequest {
     /// Build without the builder's cache.
     #[serde(default)]
@@ -82,7 +83,7 @@ impl fmt::Debug for PodBuildRequest {
 }
 
 /// What a build of a pod's image says, one a line; the last is not an `output`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PodBuildEvent {
     /// A line of the builder's.

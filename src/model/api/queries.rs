@@ -2,10 +2,11 @@
 
 use crate::model::event::Stream;
 use crate::model::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which sessions to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListQuery {
     /// Ended ones too.
     #[serde(default)]
@@ -36,7 +37,7 @@ impl ListQuery {
 }
 
 /// Which events of a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventsQuery {
     /// Events after this seq.
     #[serde(default)]
@@ -63,7 +64,7 @@ pub struct EventsQuery {
 }
 
 /// Which events of all sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirehoseQuery {
     /// From this cursor: the opaque text that came with an event.
     #[serde(default)]

@@ -1,0 +1,135 @@
+//! One endpoint of the API: the route and its description are one thing, so
+//! that neither is there without the other.
+
+use super::server::Context;
+use crate::model::ErrorCode;
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{self, MethodRouter};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+/// Makes a type's schema, or a reference to it.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What an endpoint answers with when all is well.
+#[derive(Clone, Copy)]
+pub(super) enum Gives {
+    /// One JSON document.
+    Json(SchemaOf),
+    /// Lines of JSON, or server-sent events by `Accept`; the type is a line's.
+    Stream(SchemaOf),
+}
+
+/// A method and a path, what is to be known of them, and who serves them.
+pub(super) struct Endpoint {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    /// The operation's id; the client's method has the same name.
+    pub(super) name: &'static str,
+    /// What it does, in a sentence.
+    pub(super) says: &'static str,
+    pub(super) query: Option<SchemaOf>,
+    pub(super) body: Option<SchemaOf>,
+    /// A request without a body means the type's default.
+    pub(super) body_optional: bool,
+    pub(super) gives: Gives,
+    /// Codes of errors, besides those that every endpoint may answer with.
+    pub(super) fails: &'static [ErrorCode],
+    handler: MethodRouter<Context>,
+}
+
+impl Endpoint {
+    /// `GET path`.
+    pub(super) fn get<H, T>(path: &'static str, name: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Context>,
+        T: 'static,
+    {
+        Self::new("get", path, name, routing::get(handler))
+    }
+
+    /// `POST path`.
+    pub(super) fn post<H, T>(path: &'static str, name: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Context>,
+        T: 'static,
+    {
+        Self::new("post", path, name, routing::post(handler))
+    }
+
+    /// `DELETE path`.
+    pub(super) fn delete<H, T>(path: &'static str, name: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Context>,
+        T: 'static,
+    {
+        Self::new("delete", path, name, routing::delete(handler))
+    }
+
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        name: &'static str,
+        handler: MethodRouter<Context>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            name,
+            says: "",
+            query: None,
+            body: None,
+            body_optional: false,
+            gives: Gives::Json(SchemaGenerator::subschema_for::<serde_json::Value>),
+            fails: &[],
+            handler,
+        }
+    }
+
+    /// What it does, in a sentence.
+    pub(super) const fn says(mut self, says: &'static str) -> Self {
+        self.says = says;
+        self
+    }
+
+    /// The type of its query.
+    pub(super) fn query<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// The type of its body.
+    pub(super) fn takes<T: JsonSchema>(mut self) -> Self {
+        self.body = Some(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// The type of its body, which may be left out.
+    pub(super) fn may_take<T: JsonSchema>(mut self) -> Self {
+        self.body_optional = true;
+        self.takes::<T>()
+    }
+
+    /// The type of its answer.
+    pub(super) fn gives<T: JsonSchema>(mut self) -> Self {
+        self.gives = Gives::Json(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// The type of its answer's lines or server-sent events.
+    pub(super) fn streams<T: JsonSchema>(mut self) -> Self {
+        self.gives = Gives::Stream(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// Codes of errors, besides those that every endpoint may answer with.
+    pub(super) const fn fails(mut self, codes: &'static [ErrorCode]) -> Self {
+        self.fails = codes;
+        self
+    }
+
+    /// Adds it to `router`.
+    pub(super) fn route(self, router: Router<Context>) -> Router<Context> {
+        router.route(self.path, self.handler)
+    }
+}

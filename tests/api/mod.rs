@@ -1,0 +1,4 @@
+//! The API as its clients see it: over the socket, held against its own description.
+
+mod client;
+mod openapi;

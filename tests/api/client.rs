@@ -71,7 +71,7 @@ pub fn ask_as(
 
 fn read(stream: UnixStream) -> Answer {
     let mut reader = BufReader::new(stream);
-    let mut line = |reader: &mut BufReader<UnixStream>| {
+    let line = |reader: &mut BufReader<UnixStream>| {
         let mut line = String::new();
         reader.read_line(&mut line).expect("an answer");
         line.trim_end().to_owned()

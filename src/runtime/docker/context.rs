@@ -1,19 +1,22 @@
-//! A build context: what is in a pod's directory, its digest, its archive.
+//! A build context: what is in a pod's directory and not ignored, its digest,
+//! its archive.
 //!
 //! The archive is made while it is sent: of the files at most one buffer is in
 //! memory. Owners and times are no part of the digest, as they are none of the
 //! builders' caches.
 
+use super::ignore::Ignore;
 use crate::runtime::{Result, RuntimeError};
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// How much of a file is held at once.
 const CHUNK: usize = 64 * 1024;
@@ -40,15 +43,19 @@ enum Kind {
 }
 
 impl Context {
-    /// Looks through `dir`. What is neither a file, a directory nor a symbolic
-    /// link is left out, since an archive cannot carry its meaning.
+    /// Looks through `dir`, but for what `.dockerignore` says. What is neither
+    /// a file, a directory nor a symbolic link is left out, since an archive
+    /// cannot carry its meaning.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let root = dir
             .canonicalize()
             .map_err(|source| unreadable(dir, source))?;
+        let ignore = Ignore::read(&root)?;
         let mut entries = Vec::new();
-        let mut open = vec![PathBuf::new()];
-        while let Some(relative) = open.pop() {
+        // Directories that are ignored and may hold what is not.
+        let mut passages = Vec::new();
+        let mut open = vec![(PathBuf::new(), Rc::new(ignore.at_root()))];
+        while let Some((relative, above)) = open.pop() {
             let full = root.join(&relative);
             let list = full
                 .read_dir()
@@ -56,23 +63,40 @@ impl Context {
             for item in list {
                 let item = item.map_err(|source| unreadable(&full, source))?;
                 let path = relative.join(item.file_name());
+                let (ignored, matches) = ignore.look(&path, &above);
+                if ignored && !ignore.may_hold_exceptions(&path) {
+                    continue;
+                }
                 let found = item
                     .metadata()
                     .map_err(|source| unreadable(&item.path(), source))?;
                 let Some(kind) = kind(&item.path(), &found)? else {
                     continue;
                 };
-                if matches!(kind, Kind::Directory) {
-                    open.push(path.clone());
+                let directory = matches!(kind, Kind::Directory);
+                if directory {
+                    open.push((path.clone(), Rc::new(matches)));
                 }
-                entries.push(Entry {
+                let entry = Entry {
                     path,
                     kind,
                     mode: found.mode() & 0o7777,
                     modified: u64::try_from(found.mtime()).unwrap_or(0),
-                });
+                };
+                match (ignored, directory) {
+                    (false, _) => entries.push(entry),
+                    (true, true) => passages.push(entry),
+                    (true, false) => {}
+                }
             }
         }
+        let needed: HashSet<PathBuf> = entries
+            .iter()
+            .flat_map(|entry| entry.path.ancestors().skip(1))
+            .map(Path::to_owned)
+            .collect();
+        passages.retain(|entry| needed.contains(&entry.path));
+        entries.append(&mut passages);
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { root, entries })
     }
@@ -324,6 +348,63 @@ mod tests {
             format!("{long}/file"),
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn what_is_ignored_is_in_neither_archive_nor_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        for sub in ["node_modules/a", "sub/deep", "empty"] {
+            std::fs::create_dir_all(path.join(sub)).unwrap();
+        }
+        let mut files = vec![
+            ("Dockerfile", "FROM scratch"),
+            (".dockerignore", "*\n!sub/deep/keep\n!src.rs\n"),
+            ("src.rs", "1"),
+            ("secret.env", "1"),
+            ("node_modules/a/big", "1"),
+            ("sub/deep/keep", "1"),
+            ("sub/deep/other", "1"),
+        ];
+        for (name, text) in &files {
+            std::fs::write(path.join(name), text).unwrap();
+        }
+        // What is ignored need not even be readable.
+        symlink("loop", path.join("node_modules/loop")).unwrap();
+        let names = |path: &Path| -> Vec<String> {
+            let context = Context::read(path).unwrap();
+            let paths = context.entries.iter().map(|entry| &entry.path);
+            paths.map(|path| path.display().to_string()).collect()
+        };
+        let expected = [
+            ".dockerignore",
+            "Dockerfile",
+            "src.rs",
+            "sub",
+            "sub/deep",
+            "sub/deep/keep",
+        ];
+        assert_eq!(names(path), expected);
+        let before = digest(path);
+        for (name, _) in files.split_off(3) {
+            if name != "sub/deep/keep" {
+                std::fs::write(path.join(name), "2").unwrap();
+            }
+        }
+        assert_eq!(digest(path), before);
+        std::fs::write(path.join("sub/deep/keep"), "2").unwrap();
+        assert_ne!(digest(path), before);
+
+        // The Dockerfile's own patterns go before those of the directory.
+        std::fs::write(path.join("Dockerfile.dockerignore"), "sub\n").unwrap();
+        let names = names(path);
+        assert!(!names.iter().any(|name| name.starts_with("sub")));
+        assert!(names.iter().any(|name| name == "secret.env"));
+
+        std::fs::write(path.join("Dockerfile.dockerignore"), "a\n[\n").unwrap();
+        let error = Context::read(path).err().unwrap().to_string();
+        assert!(error.contains("Dockerfile.dockerignore"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
     }
 
     #[test]

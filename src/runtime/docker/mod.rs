@@ -11,6 +11,7 @@ mod contexts;
 mod endpoint;
 mod engine;
 mod flight;
+mod ignore;
 mod image;
 mod labels;
 mod place;

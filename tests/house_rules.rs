@@ -151,6 +151,8 @@ fn each_crate_has_its_place() {
         ("actix", &["src/actors/"]),
         ("sled", &["src/store/", "migrations/"]),
         ("bollard", &["src/runtime/docker/"]),
+        ("tonic", &["src/runtime/docker/"]),
+        ("docker_credential", &["src/runtime/docker/"]),
         ("axum", &["src/daemon/", "src/client/"]),
         ("hyper", &["src/daemon/", "src/client/"]),
         // An engine behind TLS is spoken to through a connection of our making.

@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 /// What of our environment the daemon gets, besides `CLDPD_*`.
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 13] = [
     "PATH",
     "HOME",
     "USER",
@@ -35,6 +35,7 @@ const VARIABLES: [&str; 12] = [
     "DOCKER_TLS",
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
+    "DOCKER_BUILDKIT",
 ];
 /// How long it may take until it is ready: it takes over what runs first.
 const READY_MAX: Duration = Duration::from_secs(120);

@@ -151,11 +151,17 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
+    /// What a pod's image is called unless `pod.json` says otherwise.
+    #[must_use]
+    pub fn default_image(name: &PodName) -> String {
+        format!("cldpd-{name}")
+    }
+
     /// A pod of which nothing but its name and directory is said.
     #[must_use]
     pub fn bare(name: PodName, dir: PathBuf) -> Self {
         Self {
-            image: format!("cldpd-{name}"),
+            image: Self::default_image(&name),
             name,
             dir,
             dockerfile: false,

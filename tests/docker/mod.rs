@@ -2,6 +2,7 @@
 //!
 //! Every test has a home of its own, and removes all that carries its label.
 
+mod builders;
 mod building;
 mod containers;
 mod engines;

@@ -30,6 +30,15 @@ fn main() {
                 }
                 std::fs::write(path, path).unwrap();
             }
+            "show" => print!(
+                "{}",
+                std::fs::read_to_string(words.next().unwrap_or_default()).unwrap()
+            ),
+            "list" => list(std::path::Path::new(words.next().unwrap_or_default())),
+            "var" => {
+                let name = words.next().unwrap_or_default();
+                println!("{name}={}", std::env::var(name).unwrap_or_default());
+            }
             "need" => assert!(std::path::Path::new(words.next().unwrap_or_default()).exists()),
             "args" => std::fs::write(words.next().unwrap_or_default(), args.join(" ")).unwrap(),
             "hang" => loop {
@@ -55,6 +64,22 @@ fn empty(dir: &std::path::Path) {
             std::fs::remove_dir_all(path).unwrap();
         } else {
             std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+/// A line for all that is beneath: its mode, its path, and where a link leads.
+fn list(dir: &std::path::Path) {
+    use std::os::unix::fs::MetadataExt;
+    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().flatten().collect();
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let (path, found) = (entry.path(), entry.metadata().unwrap());
+        let target = std::fs::read_link(&path).unwrap_or_default();
+        let (shown, target) = (path.display(), target.display());
+        println!("{:o}|{shown}|{target}", found.mode() & 0o7777);
+        if found.is_dir() {
+            list(&path);
         }
     }
 }

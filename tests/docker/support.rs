@@ -97,12 +97,17 @@ pub struct Home {
 
 impl Home {
     pub async fn new() -> Self {
+        Self::with(DockerConfig::default()).await
+    }
+
+    /// A home whose daemon was configured like this.
+    pub async fn with(config: DockerConfig) -> Self {
         let id = HomeId(Ulid::generate());
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("sessions")).unwrap();
         let config = DockerConfig {
             env_host: std::env::var("DOCKER_HOST").ok(),
-            ..DockerConfig::default()
+            ..config
         };
         let client = bollard::Docker::connect_with_defaults()
             .unwrap()
@@ -144,6 +149,12 @@ impl Home {
 
     /// A pod's image, with the lines of its build.
     pub async fn build(&self, pod: &PodSpec, options: BuildOptions) -> (Result<Image>, String) {
+        let request = BuildRequest::new(self.id, pod.clone(), options);
+        self.build_of(&request).await
+    }
+
+    /// The same with secrets or a proxy.
+    pub async fn build_of(&self, request: &BuildRequest) -> (Result<Image>, String) {
         let (tx, mut rx) = mpsc::channel::<Vec<u8>>(4);
         let lines = async {
             let mut text = String::new();
@@ -153,8 +164,7 @@ impl Home {
             }
             text
         };
-        let request = BuildRequest::new(self.id, pod.clone(), options);
-        tokio::join!(self.docker.build(&request, tx), lines)
+        tokio::join!(self.docker.build(request, tx), lines)
     }
 
     /// What a container of a new session of this pod is created with; its

@@ -1,25 +1,26 @@
 //! One build: the context goes in, lines and an image come out.
 //!
-//! Each build has a thread and a small tokio runtime of its own. The client
-//! serves BuildKit's session in a task that it never ends, and so keeps a
-//! connection for each build ever made (seen with bollard 0.21: one descriptor
-//! each); those tasks end with the runtime, and so does a build that is
-//! cancelled.
+//! BuildKit asks over the build's session for what is secret; the classic
+//! builder is told in a header what registries want to know, and knows no
+//! build secrets.
 
 use super::context::Context;
+use super::credentials;
 use super::engine::{Engine, Failure};
 use super::flight::Log;
+use super::image::Images;
 use super::labels;
 use super::progress::Progress;
+use super::session::Session;
 use crate::model::HomeId;
-use crate::model::ids::{PodName, Ulid};
+use crate::model::ids::PodName;
+use crate::runtime::shim::redact::Redactor;
 use crate::runtime::{Result, RuntimeError};
-use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
+use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ const PIECE: usize = 64 * 1024;
 const IN_FLIGHT: usize = 8;
 /// How much of the output a failure quotes.
 const QUOTED_LINES: usize = 20;
+/// Shorter secrets would be found everywhere, and are left as they are.
+const REDACT_MIN: usize = 8;
 
 /// What is to be built.
 pub(super) struct Order {
@@ -37,6 +40,9 @@ pub(super) struct Order {
     pub home: HomeId,
     pub pod: PodName,
     pub build_args: BTreeMap<String, String>,
+    /// Known to every builder, and part of no image and no cache.
+    pub proxy: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Vec<u8>>,
     pub no_cache: bool,
     pub pull: bool,
     pub context: Context,
@@ -44,74 +50,77 @@ pub(super) struct Order {
 
 /// Builds, and returns the image's id. The engine stops when `cancel` says so.
 pub(super) async fn run(
-    engine: &Arc<Engine>,
-    order: Order,
-    log: &Arc<Log>,
-    cancel: CancellationToken,
-) -> Result<String> {
-    let (done, result) = oneshot::channel();
-    let tag = order.tag.clone();
-    let spawned = std::thread::Builder::new()
-        .name("cldpd-build".to_owned())
-        .spawn({
-            let engine = Arc::clone(engine);
-            let log = Arc::clone(log);
-            move || {
-                // Nobody listens any more when the build was given up.
-                let _ = done.send(on_this_thread(&engine, order, &log, &cancel));
-            }
-        });
-    let failed = |cause: String| RuntimeError::Build { tag, cause };
-    if let Err(error) = spawned {
-        return Err(failed(format!("cannot start a thread for it: {error}")));
-    }
-    match result.await {
-        Ok(result) => result,
-        Err(_) => Err(failed("its thread ended without a result".to_owned())),
-    }
-}
-
-fn on_this_thread(
     engine: &Engine,
+    images: &Images,
     order: Order,
     log: &Log,
-    cancel: &CancellationToken,
+    cancel: CancellationToken,
 ) -> Result<String> {
-    let failed = |cause: String| RuntimeError::Build {
-        tag: order.tag.clone(),
-        cause,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| failed(format!("cannot start a runtime for it: {error}")))?;
-    let cancelled = failed("it was cancelled".to_owned());
-    let result = runtime.block_on(async {
-        tokio::select! {
-            () = cancel.cancelled() => Err(cancelled),
-            result = build(engine, order, log) => result,
-        }
-    });
-    runtime.shutdown_background();
-    result
+    let tag = order.tag.clone();
+    let failed = |cause: String| RuntimeError::Build { tag, cause };
+    let buildkit = engine.buildkit && !images.classic;
+    if let Some(name) = order.secrets.keys().next()
+        && !buildkit
+    {
+        let why = match images.classic {
+            true => "DOCKER_BUILDKIT of the daemon's environment turns it off",
+            false => "this engine has none",
+        };
+        return Err(failed(format!(
+            "the build secret \"{name}\" needs BuildKit, and {why}"
+        )));
+    }
+    // Dropping what is under way is what ends it: the connections are closed.
+    tokio::select! {
+        () = cancel.cancelled() => Err(failed("it was cancelled".to_owned())),
+        result = build(engine, images, order, buildkit, log) => result,
+    }
 }
 
-async fn build(engine: &Engine, order: Order, log: &Log) -> Result<String> {
+async fn build(
+    engine: &Engine,
+    images: &Images,
+    order: Order,
+    buildkit: bool,
+    log: &Log,
+) -> Result<String> {
     let tag = order.tag.clone();
-    let options = options(engine, &order);
+    let failed = |cause: String| RuntimeError::Build {
+        tag: tag.clone(),
+        cause,
+    };
+    let mut options = options(&order);
+    let redactor = redactor(&order);
+    let mut session = None;
+    let mut header = None;
+    if buildkit {
+        let credentials = images.credentials.clone();
+        let opened = Session::open(engine, order.secrets, credentials).await;
+        let opened = opened.map_err(|failure| match failure {
+            Failure::Refused { message, .. } => failed(message),
+            Failure::Unreachable(error) => error,
+        })?;
+        options.session = Some(opened.id().to_owned());
+        session = Some(opened);
+    } else {
+        let known = images.credentials.all().await;
+        header = (!known.is_empty()).then(|| credentials::header(&known));
+    }
+    let client = client(engine, buildkit, header);
     let (pieces, body) = mpsc::channel::<io::Result<Vec<u8>>>(IN_FLIGHT);
     let archive = tokio::task::spawn_blocking(move || send_archive(&order.context, &pieces));
     let body = ReceiverStream::new(body).map(|piece| piece.map(Into::into));
-    let mut messages =
-        engine
-            .client
-            .build_image(options, None, Some(bollard::body_try_stream(body)));
-    let mut progress = Progress::default();
+    let mut messages = client.build_image(options, None, Some(bollard::body_try_stream(body)));
+    let mut made = Made {
+        images,
+        pod: &order.pod,
+        progress: Progress::new(redactor),
+    };
     let mut end = Ok(());
     while let Some(message) = messages.next().await {
         match message {
             Ok(message) => {
-                for line in progress.read(message) {
+                for line in made.progress.read(message) {
                     log.write(line).await;
                 }
             }
@@ -121,30 +130,87 @@ async fn build(engine: &Engine, order: Order, log: &Log) -> Result<String> {
             }
         }
     }
-    for line in progress.finish() {
+    for line in made.progress.finish() {
         log.write(line).await;
     }
+    drop(session);
     match end {
-        Ok(()) => Ok(progress.image().map_or(tag, str::to_owned)),
-        Err(Failure::Refused { message, .. }) => Err(RuntimeError::Build {
-            tag,
-            cause: with_tail(message, log),
-        }),
+        Ok(()) => Ok(made.progress.image().map_or(tag, str::to_owned)),
+        Err(Failure::Refused { message, .. }) => {
+            Err(failed(with_tail(made.progress.harmless(&message), log)))
+        }
         Err(Failure::Unreachable(error)) => {
             // Closes the archive's channel, so that its thread ends.
             drop(messages);
             match archive.await {
-                Ok(Err(cause)) => Err(RuntimeError::Build {
-                    tag,
-                    cause: cause.to_string(),
-                }),
+                Ok(Err(cause)) => Err(failed(cause.to_string())),
                 Ok(Ok(())) | Err(_) => Err(error),
             }
         }
     }
 }
 
-fn options(engine: &Engine, order: &Order) -> BuildImageOptions {
+/// Sees to it that what a builder made on its way is known, also of a build that
+/// was given up.
+struct Made<'a> {
+    images: &'a Images,
+    pod: &'a PodName,
+    progress: Progress,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        let made = self.progress.take_made();
+        self.images.steps.add(self.pod, made);
+    }
+}
+
+/// What must not be seen in the output.
+fn redactor(order: &Order) -> Redactor {
+    let mut redactor = Redactor::default();
+    let mut hide = |name: &str, value: &[u8]| {
+        if value.len() >= REDACT_MIN {
+            redactor.add(name.as_bytes(), value);
+        }
+    };
+    for (name, value) in &order.secrets {
+        // Without the line's end that a file has: a shell drops it.
+        hide(name, value.trim_ascii_end());
+    }
+    for (name, url) in &order.proxy {
+        let user = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let password = user
+            .rsplit_once('@')
+            .and_then(|(user, _)| user.split_once(':'));
+        if let Some((_, password)) = password {
+            hide(name, password.as_bytes());
+        }
+    }
+    redactor
+}
+
+/// A client for this build.
+///
+/// The version of the builder and the credentials are put into the request
+/// here: asked for BuildKit, bollard would open a session of its own, and
+/// credentials it encodes in a way that the engine does not always read.
+fn client(engine: &Engine, buildkit: bool, header: Option<String>) -> bollard::Docker {
+    engine
+        .client
+        .clone()
+        .with_request_modifier(move |mut request| {
+            let uri = request.uri().to_string();
+            if buildkit && let Ok(uri) = uri.replacen("version=1", "version=2", 1).parse() {
+                *request.uri_mut() = uri;
+            }
+            if let Some(Ok(value)) = header.as_ref().map(|header| header.parse()) {
+                request.headers_mut().insert("x-registry-config", value);
+            }
+            request
+        })
+}
+
+fn options(order: &Order) -> BuildImageOptions {
     let labels = HashMap::from(
         [
             (labels::CONTEXT, order.digest.clone()),
@@ -153,7 +219,9 @@ fn options(engine: &Engine, order: &Order) -> BuildImageOptions {
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
-    let args: HashMap<_, _> = order.build_args.clone().into_iter().collect();
+    // What the pod says goes before what the caller's environment says.
+    let mut args: HashMap<_, _> = order.proxy.clone().into_iter().collect();
+    args.extend(order.build_args.clone());
     let mut options = BuildImageOptionsBuilder::new()
         .dockerfile("Dockerfile")
         .t(&order.tag)
@@ -164,10 +232,6 @@ fn options(engine: &Engine, order: &Order) -> BuildImageOptions {
         .forcerm(true)
         .build();
     options.pull = order.pull.then(|| "1".to_owned());
-    if engine.buildkit {
-        options.version = BuilderVersion::BuilderBuildKit;
-        options.session = Some(format!("cldpd-{}", Ulid::generate()));
-    }
     options
 }
 

@@ -33,6 +33,8 @@ pub struct DockerConfig {
     pub user_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// `DOCKER_BUILDKIT` says no: images are built with the classic builder.
+    pub classic: bool,
 }
 
 impl DockerConfig {
@@ -55,6 +57,10 @@ impl DockerConfig {
             docker_config_dir: set("DOCKER_CONFIG").map(PathBuf::from),
             user_home,
             runtime_dir: set("XDG_RUNTIME_DIR").map(PathBuf::from),
+            classic: set("DOCKER_BUILDKIT").is_some_and(|value| {
+                let no = ["0", "f", "F", "false", "FALSE", "False"];
+                no.iter().any(|no| value == *no)
+            }),
         }
     }
 

@@ -1,22 +1,71 @@
-//! Images: there already, or built from the pod's directory.
+//! Images: there already, built from the pod's directory, or pulled.
 //!
-//! An image carries the digest of what it was built from as a label; it is
-//! built again only when that has changed, or when somebody insists.
+//! An image that we build carries the digest of what it was built from as a
+//! label; it is built again only when that has changed, or when somebody
+//! insists. Where there is a Dockerfile no registry is ever asked for the image:
+//! the name that we build under could be anybody's there.
 
 use super::build;
 use super::context::Context;
+use super::credentials::Credentials;
+use super::endpoint::DockerConfig;
 use super::engine::{Engine, QUICK};
-use super::flight::Flights;
+use super::flight::{Flights, Log};
 use super::labels;
+use super::pull;
+use super::sweep::Steps;
 use crate::model::Timestamp;
-use crate::model::spec::PodSpec;
 use crate::runtime::{BuildRequest, Image, ImageConfig, Result, RuntimeError};
 use bollard::models::ImageInspect;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-/// Builds that are under way.
-pub(super) type Builds = Flights<Arc<Result<Image>>>;
+/// How images are come by.
+pub(super) struct Images {
+    /// What is being built or pulled.
+    pub(super) flights: Flights<Arc<Result<Image>>>,
+    /// What registries are told.
+    pub(super) credentials: Credentials,
+    /// Whether BuildKit is not wanted.
+    pub(super) classic: bool,
+    /// What the classic builder left on its way.
+    pub(super) steps: Steps,
+    busy: Arc<AtomicUsize>,
+}
+
+/// A build that is under way.
+struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Images {
+    pub(super) fn new(config: &DockerConfig) -> Self {
+        Self {
+            flights: Flights::default(),
+            credentials: Credentials::new(config.config_dir().as_deref()),
+            classic: config.classic,
+            steps: Steps::default(),
+            busy: Arc::default(),
+        }
+    }
+
+    /// Whether something is being built: an image may be there that has no tag yet.
+    pub(super) fn building(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) > 0
+    }
+
+    fn begin(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(&self.busy))
+    }
+}
 
 /// The tag with its version: what is without one is `latest`.
 pub(super) fn full_tag(image: &str) -> String {
@@ -27,10 +76,10 @@ pub(super) fn full_tag(image: &str) -> String {
     }
 }
 
-/// The pod's image, built if need be.
+/// The pod's image, built or pulled if need be.
 pub(super) async fn ready(
     engine: Arc<Engine>,
-    builds: &Builds,
+    images: &Arc<Images>,
     request: &BuildRequest,
     lines: &mpsc::Sender<Vec<u8>>,
 ) -> Result<Image> {
@@ -40,7 +89,7 @@ pub(super) async fn ready(
     let home = *home;
     let tag = full_tag(&pod.image);
     if !pod.dockerfile {
-        return present(&engine, &tag, pod).await;
+        return pull::ready(engine, images, request, &tag, lines).await;
     }
     let args = pod.build_args.clone();
     let dir = pod.dir.clone();
@@ -49,13 +98,21 @@ pub(super) async fn ready(
         let digest = context.digest(&args)?;
         Ok::<_, RuntimeError>((context, digest))
     });
-    let (context, digest) = read.await.map_err(|error| RuntimeError::Build {
+    let failed = |cause: String| RuntimeError::Build {
         tag: tag.clone(),
-        cause: format!("reading its context failed: {error}"),
-    })??;
+        cause,
+    };
+    let (context, digest) = match read.await {
+        Ok(Ok(read)) => read,
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Err(error) => return Err(failed(format!("reading its context failed: {error}"))),
+    };
     let key = format!(
-        "{tag} {digest} {home} {} {} {}",
-        options.force, options.no_cache, options.pull
+        "build {tag} {digest} {home} {} {} {} {}",
+        options.force,
+        options.no_cache,
+        options.pull,
+        fingerprint(request)
     );
     let order = build::Order {
         tag: tag.clone(),
@@ -63,32 +120,56 @@ pub(super) async fn ready(
         home,
         pod: pod.name.clone(),
         build_args: pod.build_args.clone(),
+        proxy: request.proxy.clone(),
+        secrets: request.secrets.clone(),
         no_cache: options.no_cache,
         pull: options.pull,
         context,
     };
     let insisted = options.force || options.no_cache || options.pull;
-    let result = builds
-        .join(&key, lines, |log, cancel| async move {
+    let work = {
+        let (images, tag) = (Arc::clone(images), tag.clone());
+        |log: Arc<Log>, cancel: CancellationToken| async move {
             let work = async {
                 if !insisted && let Some(image) = unchanged(&engine, &order).await? {
                     return Ok(image);
                 }
-                let id = build::run(&engine, order, &log, cancel).await?;
+                let _busy = images.begin();
+                let id = build::run(&engine, &images, order, &log, cancel).await?;
                 let image = inspect(&engine, &id).await?;
                 checked(&engine, &tag, image, false)
             };
             Arc::new(work.await)
-        })
-        .await;
+        }
+    };
+    joined(images.flights.join(&key, lines, work).await, &tag)
+}
+
+/// What one got who joined a build or a pull.
+pub(super) fn joined(result: Option<Arc<Result<Image>>>, tag: &str) -> Result<Image> {
     match result.as_deref() {
         Some(Ok(image)) => Ok(image.clone()),
         Some(Err(error)) => Err(shared(error)),
         None => Err(RuntimeError::Build {
-            tag: full_tag(&pod.image),
-            cause: "the build was given up".to_owned(),
+            tag: tag.to_owned(),
+            cause: "it was given up".to_owned(),
         }),
     }
+}
+
+/// Who brings other secrets or another proxy has a build of their own. This
+/// stays in memory.
+fn fingerprint(request: &BuildRequest) -> String {
+    let mut hasher = Sha256::new();
+    let secrets = request.secrets.iter().map(|(k, v)| (k, v.as_slice()));
+    let proxy = request.proxy.iter().map(|(k, v)| (k, v.as_bytes()));
+    for (name, value) in secrets.chain(proxy) {
+        for part in [name.as_bytes(), value] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    format!("{:x}", hasher.finalize())
 }
 
 /// The image that is there, if it was built by us from the same.
@@ -106,24 +187,13 @@ async fn unchanged(engine: &Engine, order: &build::Order) -> Result<Option<Image
     checked(engine, &order.tag, image, true).map(Some)
 }
 
-/// A pod without a Dockerfile: somebody else has to see to its image.
-async fn present(engine: &Engine, tag: &str, pod: &PodSpec) -> Result<Image> {
-    match look(engine, tag).await? {
-        Some(image) => checked(engine, tag, image, true),
-        None => Err(RuntimeError::Image {
-            tag: tag.to_owned(),
-            cause: "there is no such image, and the pod has no Dockerfile to build it from"
-                .to_owned(),
-            hint: Some(format!(
-                "get it with `docker pull {tag}`, or write {}",
-                pod.dir.join("Dockerfile").display()
-            )),
-        }),
-    }
-}
-
 /// An image for another machine would fail later, and darkly.
-fn checked(engine: &Engine, tag: &str, image: ImageInspect, cached: bool) -> Result<Image> {
+pub(super) fn checked(
+    engine: &Engine,
+    tag: &str,
+    image: ImageInspect,
+    cached: bool,
+) -> Result<Image> {
     let ours = &engine.info.architecture;
     let theirs = image.architecture.unwrap_or_default();
     if !theirs.is_empty() && !ours.is_empty() && theirs != *ours {

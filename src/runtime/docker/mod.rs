@@ -8,6 +8,7 @@ mod build;
 mod container;
 mod context;
 mod contexts;
+mod credentials;
 mod endpoint;
 mod engine;
 mod flight;
@@ -16,8 +17,10 @@ mod image;
 mod labels;
 mod place;
 mod progress;
+mod pull;
 mod purge;
 mod removal;
+mod session;
 mod sweep;
 mod tls;
 mod unreachable;
@@ -47,7 +50,7 @@ pub struct Docker {
     /// The shim's program, for deleting what is root's.
     shim: &'static [u8],
     engine: Mutex<Option<Arc<Engine>>>,
-    builds: image::Builds,
+    images: Arc<image::Images>,
     promised: sweep::Promised,
 }
 
@@ -58,12 +61,12 @@ impl Docker {
     #[must_use]
     pub fn new(config: DockerConfig, sessions: PathBuf, home: HomeId, shim: &'static [u8]) -> Self {
         Self {
+            images: Arc::new(image::Images::new(&config)),
             config,
             sessions,
             home,
             shim,
             engine: Mutex::default(),
-            builds: image::Builds::default(),
             promised: sweep::Promised::default(),
         }
     }
@@ -106,11 +109,12 @@ impl Runtime for Docker {
     async fn build(&self, request: &BuildRequest, lines: mpsc::Sender<Vec<u8>>) -> Result<Image> {
         let BuildRequest { home, pod, .. } = request;
         let engine = self.engine().await?;
-        let ready = image::ready(Arc::clone(&engine), &self.builds, request, &lines);
+        let ready = image::ready(Arc::clone(&engine), &self.images, request, &lines);
         let image = ready.await?;
         self.promised.promise(&image.id);
         if !image.cached {
-            sweep::old_images(&engine, *home, &pod.name, &self.promised).await;
+            sweep::steps(&engine, &self.images, &pod.name, &self.promised).await;
+            sweep::old_images(&engine, *home, &self.images, &self.promised).await;
         }
         Ok(image)
     }
@@ -154,11 +158,18 @@ impl Runtime for Docker {
     }
 
     async fn remove(&self, owner: &Owner, name: &str, volumes: bool) -> Result<()> {
-        removal::remove(&*self.engine().await?, owner, name, volumes).await
+        let engine = self.engine().await?;
+        removal::remove(&engine, owner, name, volumes).await?;
+        // It may have been the last that kept an older image.
+        sweep::old_images(&engine, self.home, &self.images, &self.promised).await;
+        Ok(())
     }
 
     async fn remove_session(&self, home: HomeId, session: Ulid) -> Result<()> {
-        removal::remove_session(&*self.engine().await?, home, session).await
+        let engine = self.engine().await?;
+        removal::remove_session(&engine, home, session).await?;
+        sweep::old_images(&engine, home, &self.images, &self.promised).await;
+        Ok(())
     }
 
     async fn remove_image(&self, home: HomeId, tag: &str) -> Result<()> {

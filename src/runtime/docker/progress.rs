@@ -1,9 +1,11 @@
 //! What a builder says, as lines of text.
 //!
 //! Both builders are read: the classic one sends text in pieces, BuildKit the
-//! states and output of its steps. Lines come out whole, without colours, and
-//! never longer than [`LONGEST`].
+//! states and output of its steps. Lines come out whole, without colours and
+//! without the build's secrets, and never longer than [`LONGEST`].
 
+use super::pull::Layers;
+use crate::runtime::shim::redact::Redactor;
 use bollard::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard::models::{BuildInfo, BuildInfoAux};
 use std::collections::{HashMap, HashSet};
@@ -20,6 +22,9 @@ pub(super) struct Progress {
     steps: HashMap<String, Step>,
     /// Downloads and the like that were said to be finished.
     finished: HashSet<String>,
+    layers: Layers,
+    redactor: Redactor,
+    classic: Classic,
 }
 
 struct Step {
@@ -30,6 +35,24 @@ struct Step {
 }
 
 impl Progress {
+    /// Replaces what `redactor` knows.
+    pub(super) fn new(redactor: Redactor) -> Self {
+        Self {
+            redactor,
+            ..Self::default()
+        }
+    }
+
+    /// A text of the builder's without secrets.
+    pub(super) fn harmless(&self, text: &str) -> String {
+        self.redactor.text(text)
+    }
+
+    /// The images that the classic builder made on its way, the last one too.
+    pub(super) fn take_made(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.classic.made)
+    }
+
     /// The image that was built, once the builder has said so.
     pub(super) fn image(&self) -> Option<&str> {
         self.image.as_deref()
@@ -39,20 +62,15 @@ impl Progress {
     pub(super) fn read(&mut self, message: BuildInfo) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         if let Some(text) = &message.stream {
-            self.text.push(text.as_bytes(), &mut lines);
+            let from = lines.len();
+            self.text.push(&self.redactor, text.as_bytes(), &mut lines);
+            lines[from..]
+                .iter()
+                .for_each(|line| self.classic.read(line));
         }
-        if let Some(status) = &message.status
-            && message
-                .progress_detail
-                .as_ref()
-                .is_none_or(|p| p.total.is_none())
-        {
-            // Pulling: states only, no counting bytes.
-            let line = match &message.id {
-                Some(id) => format!("{id}: {status}"),
-                None => status.clone(),
-            };
-            lines.push(line.into_bytes());
+        if let Some(status) = &message.status {
+            let line = self.layers.line(message.id.as_deref(), status);
+            lines.extend(line.map(String::into_bytes));
         }
         match message.aux {
             Some(BuildInfoAux::Default(image)) => self.image = image.id.or(self.image.take()),
@@ -65,11 +83,11 @@ impl Progress {
     /// What is left when the builder has ended.
     pub(super) fn finish(&mut self) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
-        self.text.flush(&mut lines);
+        self.text.finish(&self.redactor, &mut lines);
         let mut steps: Vec<_> = self.steps.values_mut().collect();
         steps.sort_by_key(|step| step.number);
         for step in steps {
-            step.flush(&mut lines);
+            step.finish(&self.redactor, &mut lines);
         }
         lines
     }
@@ -86,15 +104,16 @@ impl Progress {
             }
         }
         for log in status.logs {
-            let step = self.step(&log.vertex);
+            let step = step(&mut self.steps, &log.vertex);
             let prefix = format!("#{} ", step.number);
             let mut whole = Vec::new();
-            step.output[usize::from(log.stream == 2)].push(&log.msg, &mut whole);
+            let output = &mut step.output[usize::from(log.stream == 2)];
+            output.push(&self.redactor, &log.msg, &mut whole);
             lines.extend(whole.into_iter().map(|line| prefixed(&prefix, &line)));
         }
         for item in status.statuses {
             if item.completed.is_some() && self.finished.insert(item.id.clone()) {
-                let number = self.step(&item.vertex).number;
+                let number = step(&mut self.steps, &item.vertex).number;
                 lines.push(format!("#{number} {} done", item.id).into_bytes());
             }
         }
@@ -103,34 +122,25 @@ impl Progress {
         }
     }
 
-    fn step(&mut self, digest: &str) -> &mut Step {
-        let number = self.steps.len() + 1;
-        self.steps.entry(digest.to_owned()).or_insert_with(|| Step {
-            number,
-            announced: false,
-            ended: false,
-            output: Default::default(),
-        })
-    }
-
     fn announce(&mut self, vertex: &Vertex, lines: &mut Vec<Vec<u8>>) {
-        let step = self.step(&vertex.digest);
+        let step = step(&mut self.steps, &vertex.digest);
         if !step.announced {
             step.announced = true;
-            lines.push(format!("#{} {}", step.number, vertex.name).into_bytes());
+            let name = self.redactor.text(&vertex.name);
+            lines.push(format!("#{} {name}", step.number).into_bytes());
         }
     }
 
     fn end(&mut self, vertex: &Vertex, lines: &mut Vec<Vec<u8>>) {
-        let step = self.step(&vertex.digest);
+        let step = step(&mut self.steps, &vertex.digest);
         if step.ended {
             return;
         }
         step.ended = true;
-        step.flush(lines);
+        step.finish(&self.redactor, lines);
         let number = step.number;
         let line = if !vertex.error.is_empty() {
-            format!("#{number} ERROR: {}", vertex.error)
+            format!("#{number} ERROR: {}", self.redactor.text(&vertex.error))
         } else if vertex.cached {
             format!("#{number} CACHED")
         } else {
@@ -140,12 +150,22 @@ impl Progress {
     }
 }
 
+fn step<'a>(steps: &'a mut HashMap<String, Step>, digest: &str) -> &'a mut Step {
+    let number = steps.len() + 1;
+    steps.entry(digest.to_owned()).or_insert_with(|| Step {
+        number,
+        announced: false,
+        ended: false,
+        output: Default::default(),
+    })
+}
+
 impl Step {
-    fn flush(&mut self, lines: &mut Vec<Vec<u8>>) {
+    fn finish(&mut self, redactor: &Redactor, lines: &mut Vec<Vec<u8>>) {
         let prefix = format!("#{} ", self.number);
         let mut rest = Vec::new();
         for output in &mut self.output {
-            output.flush(&mut rest);
+            output.finish(redactor, &mut rest);
         }
         lines.extend(rest.into_iter().map(|line| prefixed(&prefix, &line)));
     }
@@ -163,14 +183,58 @@ fn seconds(vertex: &Vertex) -> f64 {
     (f64::from(whole) + f64::from(to.nanos - from.nanos) / 1e9).max(0.0)
 }
 
+/// What the classic builder says of the images that it makes, step by step.
+#[derive(Default)]
+struct Classic {
+    made: Vec<String>,
+    /// This step's image was there before.
+    found: bool,
+}
+
+impl Classic {
+    fn read(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        if let Some(step) = line.strip_prefix("Step ") {
+            let instruction = step.split(" : ").nth(1).unwrap_or_default();
+            let word = instruction.split_whitespace().next().unwrap_or_default();
+            self.found = word.eq_ignore_ascii_case("from");
+        }
+        let Some(result) = line.strip_prefix(" ---> ") else {
+            return;
+        };
+        if result == "Using cache" {
+            self.found = true;
+        }
+        let id = result.len() == 12 && result.bytes().all(|b| b.is_ascii_hexdigit());
+        if id && !self.found {
+            self.made.push(result.to_owned());
+        }
+    }
+}
+
 /// Puts lines together from pieces.
 #[derive(Default)]
 struct LineBuffer {
     open: Vec<u8>,
+    /// What may yet turn out to be a secret.
+    held: Vec<u8>,
 }
 
 impl LineBuffer {
-    fn push(&mut self, bytes: &[u8], lines: &mut Vec<Vec<u8>>) {
+    fn push(&mut self, redactor: &Redactor, bytes: &[u8], lines: &mut Vec<Vec<u8>>) {
+        let mut harmless = Vec::new();
+        redactor.feed(&mut self.held, bytes, false, &mut harmless);
+        self.split(&harmless, lines);
+    }
+
+    fn finish(&mut self, redactor: &Redactor, lines: &mut Vec<Vec<u8>>) {
+        let mut harmless = Vec::new();
+        redactor.feed(&mut self.held, &[], true, &mut harmless);
+        self.split(&harmless, lines);
+        self.flush(lines);
+    }
+
+    fn split(&mut self, bytes: &[u8], lines: &mut Vec<Vec<u8>>) {
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
             self.open.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.open.len() >= LONGEST {
@@ -301,5 +365,28 @@ mod tests {
             text(all),
             ["#1 [1/1] RUN it", "#1 one", "#1 two", "#1 DONE 0.0s"]
         );
+    }
+
+    #[test]
+    fn a_secret_is_replaced_however_it_comes() {
+        let mut redactor = Redactor::default();
+        redactor.add(b"NPM", b"hunter2-hunter2");
+        let mut progress = Progress::new(redactor);
+        let mut all = progress.read(stream("a hunter2-"));
+        all.extend(progress.read(stream("hunter2 b\nhunter2-hunt")));
+        all.extend(progress.finish());
+        assert_eq!(text(all), ["a [redacted:NPM] b", "hunter2-hunt"]);
+    }
+
+    #[test]
+    fn what_the_classic_builder_makes_is_told_from_what_it_finds() {
+        let mut progress = Progress::default();
+        progress.read(stream(
+            "Step 1/4 : FROM base\n ---> aaaaaaaaaaaa\n\
+             Step 2/4 : RUN x\n ---> Using cache\n ---> bbbbbbbbbbbb\n\
+             Step 3/4 : RUN y\n ---> Running in cccccccccccc\n ---> dddddddddddd\n\
+             Step 4/4 : from other\n ---> eeeeeeeeeeee\n",
+        ));
+        assert_eq!(progress.take_made(), ["dddddddddddd"]);
     }
 }

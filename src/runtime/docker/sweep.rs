@@ -1,9 +1,11 @@
-//! Images of a pod that a newer one has replaced.
+//! Images that a newer one has replaced, and what builds leave on their way.
 //!
 //! An engine would keep them for ever. What a container or another image rests
-//! on stays, and so does what was handed out a moment ago and will be used.
+//! on stays, and so does what was handed out a moment ago and will be used. What
+//! is not ours, by its labels or because we saw it being made, is not touched.
 
 use super::engine::{Engine, QUICK, SLOW};
+use super::image::Images;
 use super::labels;
 use crate::model::HomeId;
 use crate::model::ids::PodName;
@@ -55,27 +57,85 @@ impl Promised {
     }
 }
 
-/// Removes the images of this pod that lost their tag to a newer one, as far
-/// as nobody uses them. What cannot be removed now can be after another build.
-pub(super) async fn old_images(engine: &Engine, home: HomeId, pod: &PodName, promised: &Promised) {
-    let mut filters = labels::filter(&[
-        (labels::HOME, home.to_string()),
-        (labels::POD, pod.to_string()),
-    ]);
+/// What the classic builder made on its way to images, by pod.
+///
+/// Steps that lead to an image go with it. What a failed build made, and the
+/// stages that an image was only copied from, nothing leads to: the builder
+/// goes on from them, until there is a newer image.
+#[derive(Default)]
+pub(super) struct Steps {
+    made: Mutex<HashMap<PodName, Vec<String>>>,
+}
+
+impl Steps {
+    /// Notes what was made for a pod.
+    pub(super) fn add(&self, pod: &PodName, made: Vec<String>) {
+        if made.is_empty() {
+            return;
+        }
+        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(pod.clone()).or_default().extend(made);
+    }
+
+    fn take(&self, pod: &PodName) -> Vec<String> {
+        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(pod).unwrap_or_default()
+    }
+}
+
+/// Removes what the classic builder left on its way to this pod's newest image.
+pub(super) async fn steps(engine: &Engine, images: &Images, pod: &PodName, promised: &Promised) {
+    let made = images.steps.take(pod);
+    if made.is_empty() {
+        return;
+    }
+    let dangling = HashMap::from([("dangling", vec!["true"])]);
+    let options = ListImagesOptionsBuilder::new().filters(&dangling).build();
+    let listed = engine.client.list_images(Some(options));
+    for image in engine.call(QUICK, listed).await.unwrap_or_default() {
+        let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
+        let ours = made.iter().any(|made| id.starts_with(made.as_str()));
+        if ours && !promised.holds(&image.id) {
+            remove(engine, &image.id).await;
+        }
+    }
+}
+
+/// Removes the images of this home that lost their tag to a newer one, as far
+/// as nobody uses them. What cannot be removed now can be another time.
+pub(super) async fn old_images(
+    engine: &Engine,
+    home: HomeId,
+    images: &Images,
+    promised: &Promised,
+) {
+    // An image that was just built has no tag for a moment.
+    if images.building() {
+        return;
+    }
+    let mut filters = labels::filter(&[(labels::HOME, home.to_string())]);
     filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let listed = engine.client.list_images(Some(options));
-    for image in engine.call(QUICK, listed).await.unwrap_or_default() {
+    let listed = engine.call(QUICK, listed).await.unwrap_or_default();
+    if images.building() {
+        return;
+    }
+    for image in listed {
+        let built = image.labels.contains_key(labels::CONTEXT);
         let snapshot = image.labels.contains_key(labels::SESSION);
-        if snapshot || promised.holds(&image.id) {
-            continue;
+        if built && !snapshot && !promised.holds(&image.id) {
+            remove(engine, &image.id).await;
         }
-        // Not by force: the engine refuses what a container is made of.
-        let removed = engine
-            .client
-            .remove_image(&image.id, None::<RemoveImageOptions>, None);
-        if let Err(failure) = engine.call(SLOW, removed).await {
-            tracing::debug!(image = image.id, ?failure, "an old image stays");
-        }
+    }
+}
+
+/// Not by force: the engine refuses what a container or an image is made of.
+async fn remove(engine: &Engine, image: &str) {
+    let removed = engine
+        .client
+        .remove_image(image, None::<RemoveImageOptions>, None);
+    if let Err(failure) = engine.call(SLOW, removed).await {
+        tracing::debug!(image, ?failure, "an old image stays");
     }
 }

@@ -67,7 +67,8 @@ pub(super) fn open(
         .map_err(|error| unavailable(error.to_string(), None))
 }
 
-fn config(tls: &Tls) -> Result<ClientConfig> {
+/// What of it goes into every connection.
+pub(super) fn config(tls: &Tls) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let unusable = |error: rustls::Error| unavailable(format!("TLS: {error}"), None);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

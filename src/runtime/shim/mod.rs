@@ -17,9 +17,8 @@ mod install;
 #[path = "../../../shim/purge.rs"]
 pub(crate) mod purge;
 mod read;
-#[cfg(test)]
 #[path = "../../../shim/redact.rs"]
-mod redact;
+pub(crate) mod redact;
 #[cfg(test)]
 #[path = "../../../shim/sha256.rs"]
 mod sha256;

@@ -30,8 +30,15 @@ pub enum Command {
     },
 }
 
+/// The bits of a run's first byte.
+const PRIMARY: u8 = 1;
+const FILES: u8 = 2;
+
 /// Names and values.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Paths, modes and contents.
+pub type Files = Vec<(Vec<u8>, u32, Vec<u8>)>;
 
 /// A program to run.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,6 +61,8 @@ pub struct RunCommand {
     pub primary: bool,
     /// Values that must never be spooled, by name.
     pub secrets: Pairs,
+    /// Files that are written before it begins: path, mode, contents.
+    pub files: Files,
 }
 
 impl Command {
@@ -116,7 +125,9 @@ impl RunCommand {
     fn encode(&self, out: &mut Vec<u8>) {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         out.put_u32(self.run);
-        out.put_u8(u8::from(self.primary));
+        // A shim of before there were files refuses a run with some.
+        let files = if self.files.is_empty() { 0 } else { FILES };
+        out.put_u8(u8::from(self.primary) | files);
         out.put_u8(u8::from(self.keep_stdin_open));
         match self.tty {
             Some((rows, columns)) => {
@@ -145,11 +156,22 @@ impl RunCommand {
             }
         }
         out.put_bytes(&self.stdin);
+        if !self.files.is_empty() {
+            out.put_u32(count(self.files.len()));
+            for (path, mode, bytes) in &self.files {
+                out.put_bytes(path);
+                out.put_u32(*mode);
+                out.put_bytes(bytes);
+            }
+        }
     }
 
     fn decode(take: &mut Take<'_>) -> Result<Self, Bad> {
         let run = take.u32()?;
-        let primary = take.bool()?;
+        let flags = take.u8()?;
+        if flags > PRIMARY | FILES {
+            return Err(Bad("a run is of no known kind"));
+        }
         let keep_stdin_open = take.bool()?;
         let tty = match take.bool()? {
             true => Some((take.u16()?, take.u16()?)),
@@ -172,16 +194,25 @@ impl RunCommand {
         };
         let env = pairs()?;
         let secrets = pairs()?;
+        let stdin = take.bytes()?.to_vec();
+        let mut files = Files::new();
+        if flags & FILES != 0 {
+            for _ in 0..take.count(12)? {
+                let path = take.bytes()?.to_vec();
+                files.push((path, take.u32()?, take.bytes()?.to_vec()));
+            }
+        }
         Ok(Self {
             run,
             argv,
             env,
             cwd,
-            stdin: take.bytes()?.to_vec(),
+            stdin,
             keep_stdin_open,
             tty,
-            primary,
+            primary: flags & PRIMARY != 0,
             secrets,
+            files,
         })
     }
 }

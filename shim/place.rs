@@ -12,8 +12,10 @@
 use crate::stat;
 use crate::sys;
 use crate::writer::now;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -50,6 +52,28 @@ pub fn complain(dir: &Path, message: &str) {
     if let Ok(mut file) = make(&dir.join("fail")) {
         let _ = file.write_all(message.as_bytes());
     }
+}
+
+/// Writes the files that a program is to find. Each is made anew: nothing that
+/// is in its place is written into, or followed.
+pub fn write_files(files: &[(Vec<u8>, u32, Vec<u8>)]) -> io::Result<()> {
+    for (path, mode, bytes) in files {
+        let path = Path::new(OsStr::from_bytes(path));
+        let write = || {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(*mode);
+            options.open(path)?.write_all(bytes)
+        };
+        write().map_err(|error| {
+            let message = format!("cannot write {}: {error}", path.display());
+            io::Error::new(error.kind(), message)
+        })?;
+    }
+    Ok(())
 }
 
 /// Records who this shim is, so that it can be told from one with the same pid.

@@ -300,6 +300,8 @@ impl Session {
             prompt: Blob(prompt.into()),
             how: ResumeHow::Auto,
             env: BTreeMap::new(),
+            inherited: BTreeMap::new(),
+            proxy: BTreeMap::new(),
         };
         let response = match &self.dispatcher.inner {
             Inner::Daemon(client) => client.resume(&target, &request).await?,

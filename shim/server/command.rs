@@ -2,6 +2,7 @@
 
 use super::{Known, Server};
 use crate::input::{Then, Told};
+use crate::place;
 use crate::run::Run;
 use crate::spool::Control;
 use crate::sys;
@@ -129,7 +130,8 @@ impl Server {
 
     pub(super) fn run(&mut self, id: u128, mut body: RunCommand) {
         let scored = self.raise_oom_score();
-        let result = Run::begin(id, &mut body, &self.env, self.parts.umask);
+        let result = place::write_files(&body.files)
+            .and_then(|()| Run::begin(id, &mut body, &self.env, self.parts.umask));
         if let Some(score) = scored {
             self.set_oom_score(score);
         }

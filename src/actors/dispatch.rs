@@ -1,7 +1,7 @@
 //! From a request to sessions that are durable: all of them or none.
 
 use super::context::Shared;
-use super::environment::{self, Values};
+use super::environment::{self, Caller, Values};
 use super::record::Recorder;
 use crate::agent;
 use crate::model::api::{Dispatched, StartRequest, StartResponse, Task};
@@ -68,9 +68,18 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
     for name in &request.pods {
         let pod = shared.pods.load(name).map_err(Error::from)?;
         note_what_is_missing(&pod, request, &mut plan.notes);
+        let caller = Caller {
+            env: &request.env,
+            inherited: &request.inherited,
+            proxy: &request.proxy,
+        };
+        let own = pod.secret_env.clone();
+        let runtime = runtime(shared, request, &pod);
+        let values = Values::gather(&pod.spec, own, &caller, runtime, false)?;
         for _ in 0..request.count {
+            let values = values.clone();
             plan.sessions
-                .push(planned(shared, request, &pod, now, &plan.sessions));
+                .push(planned(shared, request, &pod, values, now, &plan.sessions));
         }
     }
     Ok(plan)
@@ -114,6 +123,7 @@ fn planned(
     shared: &Shared,
     request: &StartRequest,
     pod: &Pod,
+    values: Values,
     now: Timestamp,
     others: &[Planned],
 ) -> Planned {
@@ -128,10 +138,7 @@ fn planned(
     let spec = Spec {
         name: request.name.clone(),
         labels: request.labels.clone(),
-        runtime: request
-            .runtime
-            .or(pod.runtime)
-            .unwrap_or(shared.settings.runtime),
+        runtime: runtime(shared, request, pod),
         agent: kind,
         model: request.model.clone().or_else(|| pod.model.clone()),
         permissions: pod.permissions,
@@ -149,13 +156,6 @@ fn planned(
         after: Vec::new(),
         zone: request.zone.clone(),
     };
-    let mut values = Values(pod.secret_env.clone());
-    let inherits = |name: &String| pod.spec.inherit_env.contains(name);
-    let inherited = request.inherited.iter().filter(|(name, _)| inherits(name));
-    values
-        .0
-        .extend(inherited.map(|(name, value)| (name.clone(), value.clone())));
-    values.0.extend(request.env.clone());
     Planned {
         ulid,
         id,
@@ -163,6 +163,14 @@ fn planned(
         prompt: pod.prompt(&request.task),
         values,
     }
+}
+
+/// Where a request's session of a pod runs.
+fn runtime(shared: &Shared, request: &StartRequest, pod: &Pod) -> RuntimeName {
+    request
+        .runtime
+        .or(pod.runtime)
+        .unwrap_or(shared.settings.runtime)
 }
 
 /// What the pod says, and the defaults for the rest.

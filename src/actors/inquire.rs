@@ -3,7 +3,6 @@
 use super::context::Shared;
 use super::handle::{Handle, blocking};
 use crate::model::api::{Check, CheckState, PodView};
-use crate::model::spec::{SecretSource, SecretSpec};
 use crate::model::{Error, Result, RuntimeName, Timestamp, Ulid};
 use crate::pod::{Listed, Pod};
 use std::time::Duration;
@@ -153,7 +152,7 @@ fn describe(pod: &Pod) -> PodView {
         built: None,
         last_used: None,
         inherit_env: pod.spec.inherit_env.clone(),
-        secret_env: secret_env(&pod.spec.secrets),
+        secret_env: pod.spec.secret_variables().map(str::to_owned).collect(),
         problems: Vec::new(),
         warnings: pod.warnings.clone(),
         link: None,
@@ -163,18 +162,6 @@ fn describe(pod: &Pod) -> PodView {
         runtime: pod.runtime,
         timeout: pod.timeout,
     }
-}
-
-/// The variables of whoever dispatches that these secrets are in.
-fn secret_env(secrets: &[SecretSpec]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for secret in secrets {
-        match &secret.source {
-            SecretSource::Env(name) if !names.contains(name) => names.push(name.clone()),
-            SecretSource::Env(_) | SecretSource::File(_) => {}
-        }
-    }
-    names
 }
 
 fn disk_check(shared: &Shared) -> Option<Check> {

@@ -7,6 +7,7 @@
 use super::capture::Attached;
 use super::driver::{self, Driver, ENGINE_RETRY, Over};
 use super::environment;
+use super::proxy;
 use crate::agent::{self, CommandLine, Invocation};
 use crate::model::run::{Phase, Place};
 use crate::model::spec::ImageConfig;
@@ -51,6 +52,14 @@ pub(super) async fn build(
         return snapshot(driver, record, run).await;
     }
     let number = run.number;
+    let values = match values(driver, run) {
+        Ok(values) => values,
+        Err(error) => {
+            first.push(driver::failure(error));
+            return driver.link.record(number, first).await;
+        }
+    };
+    let mask = environment::Mask::new(&values);
     let tag = driver.spec.pod.image.clone();
     first.push(EventKind::BuildStarted { attempt, tag });
     driver.link.record(number, first).await?;
@@ -61,18 +70,24 @@ pub(super) async fn build(
     let spec = driver.spec.clone();
     let home = driver.link.shared.home;
     let building = async move {
-        let request = BuildRequest::new(home, spec.pod.clone(), spec.build);
+        let request = BuildRequest {
+            proxy: proxy::for_build(&spec.pod, &values.proxy).env,
+            secrets: values.build.into_iter().map(|(id, v)| (id, v.0)).collect(),
+            ..BuildRequest::new(home, spec.pod.clone(), spec.build)
+        };
         let image = runtime.build(&request, sender).await?;
         let config = runtime.image_config(&image.id).await?;
         Ok::<(Image, ImageConfig), RuntimeError>((image, config))
     };
     let link = driver.link.clone();
-    let recording = async move {
+    let recording = async {
         let mut batch = Vec::new();
         while lines.recv_many(&mut batch, BUILD_LINES).await > 0 {
             let output = batch
                 .drain(..)
-                .map(|line| EventKind::BuildOutput { line: Blob(line) })
+                .map(|line| EventKind::BuildOutput {
+                    line: Blob(mask.line(line)),
+                })
                 .collect();
             link.record(number, output).await?;
         }
@@ -96,7 +111,7 @@ pub(super) async fn build(
             };
             create(driver, record, number, complete).await
         }
-        Err(error) => driver.fail(number, error.into()).await,
+        Err(error) => driver.fail(number, mask.error(error.into())).await,
     }
 }
 
@@ -339,7 +354,12 @@ async fn place_run(
         Some(PlaceState::Exited(_)) => return after_death(&dir, &owner, id).await,
         None | Some(PlaceState::Gone | PlaceState::Created) => {
             shim::prepare_run(&dir).map_err(|error| Failure::Run(internal(&error)))?;
-            let request = create_request(driver, record, run, image, place, dir.clone()).await?;
+            let mut request =
+                create_request(driver, record, run, image, place, dir.clone()).await?;
+            let values = values(driver, run).map_err(Failure::Run)?;
+            if values.proxies(&driver.spec).host {
+                proxy::add_host(&mut request.pod.extra_hosts);
+            }
             runtime.create(&request).await?;
             runtime.start(&request).await?;
         }
@@ -504,15 +524,13 @@ async fn create_request(
 
 fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<RunBody, Error> {
     let record = driver.record();
-    let session_dir = driver.link.shared.session_dir(driver.link.ulid);
-    let values = environment::load(&session_dir, run.number, &run.env)?;
+    let values = values(driver, run)?;
     let command = command_line(&driver.spec, &record, run);
     if command.argv.is_empty() {
         let message = "there is no command to run: the image has no ENTRYPOINT or CMD";
         return Err(Error::new(ErrorCode::InvalidPod, message)
             .hint("set \"entrypoint\" in pod.json, or \"agent\": \"claude\""));
     }
-    let secrets = values.secrets();
     Ok(RunBody {
         id,
         run: run.number,
@@ -523,8 +541,15 @@ fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<RunBody, Error
         keep_stdin_open: false,
         tty: None,
         primary: true,
-        secrets,
+        secrets: values.secrets(),
+        files: values.secret_files(),
     })
+}
+
+/// The values that came with a run.
+fn values(driver: &Driver, run: &RunRecord) -> Result<environment::Values, Error> {
+    let dir = driver.link.shared.session_dir(driver.link.ulid);
+    environment::load(&dir, run.number, &run.env)
 }
 
 /// The command of a run, as `inspect` shows it and the shim gets it.

@@ -1,12 +1,12 @@
 //! Further runs of a session.
 
 use super::dispatch;
-use super::environment::{self, Values};
+use super::environment::{self, Caller, Values};
 use super::handle::{Handle, TRIES, blocking, hash, turn};
 use super::session::AddRun;
 use super::supervisor::Child;
 use crate::model::api::{ResumeHow, ResumeRequest, ResumeResponse};
-use crate::model::spec::Keep;
+use crate::model::spec::{Keep, SecretKind};
 use crate::model::{Error, ErrorCode, How, Result, SessionRecord, Spec};
 
 impl Handle {
@@ -53,10 +53,14 @@ impl Handle {
             }
             let spec = self.spec(ulid)?;
             let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
-            let (values, notes) = self.values_for(&record, &spec, &request);
-            let env = values.names();
-            let dir = self.shared.session_dir(ulid);
-            blocking(move || environment::store(&dir, run, &values)).await?;
+            let (this, asked) = (self.clone(), request.clone());
+            let (dir, of) = (self.shared.session_dir(ulid), record.clone());
+            let (env, notes) = blocking(move || {
+                let (values, notes) = this.values_for(&of, &spec, &asked)?;
+                environment::store(&dir, run, &values)?;
+                Ok((values.names(), notes))
+            })
+            .await?;
             let response = ResumeResponse {
                 id: record.id.clone(),
                 ulid,
@@ -87,30 +91,41 @@ impl Handle {
     }
 
     /// Values for a further run: the pod's own as they are now, and the caller's.
+    /// Blocking.
     fn values_for(
         &self,
         record: &SessionRecord,
         spec: &Spec,
         request: &ResumeRequest,
-    ) -> (Values, Vec<String>) {
-        let mut values = Values::default();
+    ) -> Result<(Values, Vec<String>)> {
+        let mut own = std::collections::BTreeMap::new();
         if let Ok(pod) = self.shared.pods.load(spec.pod.name.as_str()) {
             let of_spec = |name: &String| spec.pod.secret_env.contains(name);
-            values
-                .0
-                .extend(pod.secret_env.into_iter().filter(|(name, _)| of_spec(name)));
+            own.extend(pod.secret_env.into_iter().filter(|(name, _)| of_spec(name)));
         }
-        values.0.extend(request.env.clone());
+        let caller = Caller {
+            env: &request.env,
+            inherited: &request.inherited,
+            proxy: &request.proxy,
+        };
+        let values = Values::gather(&spec.pod, own, &caller, spec.runtime, true)?;
         let first = record
             .runs
             .first()
             .map(|run| run.env.as_slice())
             .unwrap_or_default();
-        let missing = first.iter().filter(|name| !values.0.contains_key(*name));
+        let builds = |name: &String| {
+            let mut secrets = spec.pod.secrets.iter();
+            secrets.any(|secret| secret.kind == SecretKind::Build && secret.name == *name)
+        };
+        let known = values.names();
+        let missing = first
+            .iter()
+            .filter(|name| !known.contains(*name) && !builds(name));
         let notes =
             missing.map(|name| format!("{name} was set for the first run and is not set now"));
         let notes = notes.collect();
-        (values, notes)
+        Ok((values, notes))
     }
 }
 

@@ -14,7 +14,7 @@
 //! | `watch.rs`, `signals.rs` | following runs; Ctrl+C |
 //! | `error.rs` | errors with hints; exit codes |
 //! | `table.rs`, `text.rs`, `time.rs` | tables, terminal text, durations |
-//! | `task.rs` | prompts and variables that the user gives |
+//! | `task.rs`, `zone.rs` | prompts and variables that the user gives; the time zone here |
 
 pub mod args;
 mod commands;
@@ -29,6 +29,7 @@ mod text;
 mod time;
 mod ui;
 mod watch;
+mod zone;
 
 use crate::client::{Client, HOME_VARIABLE, Home, Launcher};
 use crate::daemon::Config;

@@ -3,7 +3,7 @@
 //! Values of variables may be secrets: no error names one.
 
 use super::error::{plain, usage};
-use crate::model::api::Task;
+use crate::model::api::{PROXY_VARIABLES, Task};
 use crate::model::{Blob, Result};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -208,6 +208,17 @@ impl Variables {
         self.values.insert(name, value);
         Ok(())
     }
+}
+
+/// The proxy variables that are set here, and not empty.
+///
+/// # Errors
+/// `usage`, naming the one that is not UTF-8.
+pub fn proxy(lookup: Lookup<'_>) -> Result<BTreeMap<String, String>> {
+    let names = PROXY_VARIABLES.into_iter().map(str::to_owned);
+    let mut values = Variables::of_names(names, lookup)?.values;
+    values.retain(|_, value| !value.is_empty());
+    Ok(values)
 }
 
 /// Reads `--label key=value`; a label without a value is empty.

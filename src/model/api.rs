@@ -46,6 +46,18 @@ use std::fmt;
 /// The header that carries the version of the speaker, both ways.
 pub const VERSION_HEADER: &str = "cldpd-version";
 
+/// The proxy variables: a client sends those that are set where it runs.
+pub const PROXY_VARIABLES: [&str; 8] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+
 /// What the agent is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -78,7 +90,8 @@ pub struct StartRequest {
     /// `--env`: values from whoever dispatches. Never recorded.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The caller's values of the names in the pods' `inheritEnv`. Never recorded.
+    /// The caller's values of the names in the pods' `inheritEnv`, and of those
+    /// that their `secrets` are read from. Never recorded.
     #[serde(default)]
     pub inherited: BTreeMap<String, String>,
     /// Where to run; the daemon's default when absent.
@@ -176,9 +189,16 @@ pub struct ResumeRequest {
     /// `auto`, or insisting on a way.
     #[serde(default)]
     pub how: ResumeHow,
-    /// Values of variables, from whoever resumes. Never recorded.
+    /// `--env`: values from whoever resumes. Never recorded.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The caller's values of the names in the pod's `inheritEnv`, and of those
+    /// that its `secrets` are read from. Never recorded.
+    #[serde(default)]
+    pub inherited: BTreeMap<String, String>,
+    /// The caller's proxy variables. Never recorded.
+    #[serde(default)]
+    pub proxy: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for ResumeRequest {
@@ -188,7 +208,7 @@ impl fmt::Debug for ResumeRequest {
             .field("prompt", &self.prompt)
             .field("how", &self.how)
             .field("env", &self.env.keys())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -190,6 +190,18 @@ impl PodSpec {
     }
 }
 
+impl PodSpec {
+    /// Variables of whoever dispatches that `secrets` are read from.
+    pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
+        self.secrets
+            .iter()
+            .filter_map(|secret| match &secret.source {
+                SecretSource::Env(variable) => Some(variable.as_str()),
+                SecretSource::File(_) => None,
+            })
+    }
+}
+
 /// A file or directory that is copied into a container before its first start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CopyFile {

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub const CONTAINER_BIN: &str = "/.cldpd/bin";
 /// Where the attempt's directory is mounted in a container.
 pub const CONTAINER_RUN: &str = "/.cldpd/run";
+/// Where a container has the files of its secrets: in memory, written by the shim.
+pub const CONTAINER_SECRETS: &str = "/run/secrets";
 
 /// A session's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

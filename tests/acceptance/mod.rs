@@ -4,6 +4,7 @@
 
 mod cli;
 mod containers;
+mod environment;
 mod events;
 mod images;
 mod library;

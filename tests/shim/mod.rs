@@ -2,6 +2,7 @@
 
 mod commands;
 mod ends;
+mod files;
 mod local;
 mod output;
 mod support;

@@ -37,6 +37,7 @@ pub fn program(argv: &[&str]) -> RunBody {
         tty: None,
         primary: true,
         secrets: Vec::new(),
+        files: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cli::Context;
 use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer};
 use crate::cli::signals::Signals;
-use crate::cli::task::{EnvArgs, PromptArgs, Variables, own};
+use crate::cli::task::{EnvArgs, PromptArgs, Variables, own, proxy};
 use crate::cli::watch::{OnInterrupt, Target, watch};
 use crate::client::Client;
 use crate::model::api::{EventsQuery, ResumeHow, ResumeRequest};
@@ -82,8 +82,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let Some(prepared) = signals.unless_sent(prepare(context, session)).await else {
         return Ok(exit::INTERRUPTED);
     };
-    let (client, mut values) = prepared?;
-    values.extend(env.values);
+    let (client, inherited) = prepared?;
     let request = ResumeRequest {
         request: Ulid::generate(),
         prompt,
@@ -93,7 +92,9 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
             How::Next => ResumeHow::Next,
             How::Exec => ResumeHow::Exec,
         },
-        env: values,
+        env: env.values,
+        inherited,
+        proxy: proxy(&own)?,
     };
     let answer = signals.holding(client.resume(session, &request)).await;
     let Some((resumed, interrupted)) = answer else {
@@ -148,16 +149,21 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     .await
 }
 
-/// Connects, and looks up the values here of what the session's pod inherits.
+/// Connects, and looks up the values here of what the session's pod inherits
+/// and of what its secrets are read from.
 async fn prepare(context: &Context, session: &str) -> Result<(Client, BTreeMap<String, String>)> {
     let client = context.client().await?;
     let names = match client.session(session).await {
-        Ok(inspection) => inspection.spec.pod.inherit_env,
+        Ok(inspection) => {
+            let pod = inspection.spec.pod;
+            let secrets: Vec<String> = pod.secret_variables().map(str::to_owned).collect();
+            [pod.inherit_env, secrets].concat()
+        }
         // A pod with several sessions: which is meant is found by the resume.
         Err(error) if error.code == ErrorCode::Ambiguous => client
             .pod(session)
             .await
-            .map(|pod| pod.inherit_env)
+            .map(|pod| [pod.inherit_env, pod.secret_env].concat())
             .unwrap_or_default(),
         Err(error) => return Err(error),
     };

@@ -4,8 +4,9 @@ use crate::cli::Context;
 use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer};
 use crate::cli::signals::Signals;
-use crate::cli::task::{EnvArgs, TaskArgs, Variables, labels, own};
+use crate::cli::task::{EnvArgs, TaskArgs, Variables, labels, own, proxy};
 use crate::cli::watch::{OnInterrupt, Target, watch};
+use crate::cli::zone;
 use crate::client::Client;
 use crate::model::api::{EventsQuery, StartRequest, StartResponse};
 use crate::model::ids::check_session_name;
@@ -150,8 +151,8 @@ impl Args {
             timeout: None,
             priority: 0,
             after: Vec::new(),
-            zone: None,
-            proxy: std::collections::BTreeMap::new(),
+            zone: Some(zone::own()),
+            proxy: proxy(&own)?,
         };
         Ok((request, env.unset))
     }
@@ -258,7 +259,9 @@ async fn prepare(context: &Context, request: &mut StartRequest) -> Result<Client
     let mut names = BTreeSet::new();
     let pods: BTreeSet<&String> = request.pods.iter().collect();
     for pod in pods {
-        names.extend(client.pod(pod).await?.inherit_env);
+        let pod = client.pod(pod).await?;
+        names.extend(pod.inherit_env);
+        names.extend(pod.secret_env);
     }
     request.inherited = Variables::of_names(names, &own)?.values;
     Ok(client)

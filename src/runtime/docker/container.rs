@@ -7,11 +7,12 @@ use super::engine::{Engine, QUICK, SLOW};
 use super::image;
 use super::labels;
 use super::volumes;
-use crate::runtime::session_dir::{CONTAINER_BIN, CONTAINER_RUN};
+use crate::model::spec::SecretKind;
+use crate::runtime::session_dir::{CONTAINER_BIN, CONTAINER_RUN, CONTAINER_SECRETS};
 use crate::runtime::{CreateRequest, Owner, Result, RuntimeError, user_labels};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
-    Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
+    Mount, MountTmpfsOptions, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions};
 use std::collections::HashMap;
@@ -20,6 +21,9 @@ use std::path::Path;
 /// How long an engine that stops the container waits before it kills: the
 /// shim's grace of 10 s, and 15 s for the last records.
 const STOP_TIMEOUT: i64 = 25;
+
+/// Bytes of memory for each file of a secret; none is longer.
+const SECRET_ROOM: i64 = 1 << 20;
 
 /// The shim's argument list.
 fn serve_command(owner: &Owner) -> Vec<String> {
@@ -187,6 +191,19 @@ fn mounts(request: &CreateRequest, declared: &[String]) -> Result<Vec<Mount>> {
                 read_only: Some(mount.read_only),
                 ..Mount::default()
             }
+        });
+    }
+    let files = request.pod.secrets.iter();
+    let files = files.filter(|secret| secret.kind == SecretKind::File);
+    if let Some(most) = i64::try_from(files.count()).ok().filter(|most| *most > 0) {
+        all.push(Mount {
+            typ: Some(MountType::TMPFS),
+            target: Some(CONTAINER_SECRETS.to_owned()),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: Some((most + 1) * SECRET_ROOM),
+                ..MountTmpfsOptions::default()
+            }),
+            ..Mount::default()
         });
     }
     let taken = |all: &[Mount], target: &str| {

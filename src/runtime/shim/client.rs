@@ -149,6 +149,7 @@ impl Shim {
                 .iter()
                 .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
                 .collect(),
+            files: body.files.clone(),
         }));
         self.command(body.id, &command).await
     }

@@ -83,8 +83,9 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
+    let files = vec((bytes(), any::<u32>(), bytes()), 0..3);
     let run = (
-        (any::<u32>(), vec(bytes(), 0..4), pairs(), pairs()),
+        (any::<u32>(), vec(bytes(), 0..4), pairs(), pairs(), files),
         proptest::option::of(bytes()),
         bytes(),
         proptest::option::of((any::<u16>(), any::<u16>())),
@@ -92,7 +93,7 @@ fn command() -> impl Strategy<Value = Command> {
     );
     prop_oneof![
         run.prop_map(
-            |((run, argv, env, secrets), cwd, stdin, tty, (primary, keep_stdin_open))| {
+            |((run, argv, env, secrets, files), cwd, stdin, tty, (primary, keep_stdin_open))| {
                 Command::Run(Box::new(RunCommand {
                     run,
                     argv,
@@ -103,6 +104,7 @@ fn command() -> impl Strategy<Value = Command> {
                     tty,
                     primary,
                     secrets,
+                    files,
                 }))
             }
         ),

@@ -144,6 +144,8 @@ pub struct RunBody {
     pub primary: bool,
     /// Values that are replaced by `[redacted:NAME]` in everything that is spooled.
     pub secrets: Vec<(String, Vec<u8>)>,
+    /// Files to write before the program begins: path, mode, contents.
+    pub files: Vec<(Vec<u8>, u32, Vec<u8>)>,
 }
 
 impl fmt::Debug for RunBody {

@@ -7,8 +7,8 @@
 use super::capture::Attached;
 use super::driver::{self, Driver, ENGINE_RETRY, Over};
 use super::environment;
+use super::order::{run_body, run_id, values};
 use super::proxy;
-use crate::agent::{self, CommandLine, Invocation};
 use crate::model::run::{Phase, Place};
 use crate::model::spec::ImageConfig;
 use crate::model::{
@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{
-    self, Control, Peer, Record, RecordBody, RunBody, Shim, ShimError, Spool, SpoolError,
+    self, Control, Peer, Record, RecordBody, Shim, ShimError, Spool, SpoolError,
 };
 use crate::runtime::{BuildRequest, CreateRequest, Image, Owner, PlaceState, RuntimeError};
 use std::time::{Duration, Instant};
@@ -520,73 +520,6 @@ async fn create_request(
         dirs,
         volumes,
     })
-}
-
-fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<RunBody, Error> {
-    let record = driver.record();
-    let values = values(driver, run)?;
-    let command = command_line(&driver.spec, &record, run);
-    if command.argv.is_empty() {
-        let message = "there is no command to run: the image has no ENTRYPOINT or CMD";
-        return Err(Error::new(ErrorCode::InvalidPod, message)
-            .hint("set \"entrypoint\" in pod.json, or \"agent\": \"claude\""));
-    }
-    Ok(RunBody {
-        id,
-        run: run.number,
-        argv: command.argv.into_iter().map(String::into_bytes).collect(),
-        env: environment::merge(&command.env, &driver.spec, &values),
-        cwd: None,
-        stdin: prompt(driver, run)?,
-        keep_stdin_open: false,
-        tty: None,
-        primary: true,
-        secrets: values.secrets(),
-        files: values.secret_files(),
-    })
-}
-
-/// The values that came with a run.
-fn values(driver: &Driver, run: &RunRecord) -> Result<environment::Values, Error> {
-    let dir = driver.link.shared.session_dir(driver.link.ulid);
-    environment::load(&dir, run.number, &run.env)
-}
-
-/// The command of a run, as `inspect` shows it and the shim gets it.
-pub(super) fn command_line(
-    spec: &crate::model::Spec,
-    record: &SessionRecord,
-    run: &RunRecord,
-) -> CommandLine {
-    let config = record.image_config.clone().unwrap_or_default();
-    let resume = driver::goes_on(record, run)
-        .then(|| record.agent_sessions.last().map(String::as_str))
-        .flatten();
-    agent::agent(spec.agent).command(&Invocation {
-        spec,
-        image_command: &config.command,
-        root: config.is_root(),
-        resume,
-    })
-}
-
-fn prompt(driver: &Driver, run: &RunRecord) -> Result<Vec<u8>, Error> {
-    let reader = &driver.link.shared.reader;
-    let events = reader
-        .events(driver.link.ulid, run.queued_seq - 1, 1)
-        .map_err(Error::from)?;
-    match events.into_iter().next().map(|event| event.kind) {
-        Some(EventKind::Queued { prompt, .. }) => Ok(prompt.0),
-        _ => Err(Error::new(
-            ErrorCode::JournalFailed,
-            "the run's prompt is not where it should be",
-        )),
-    }
-}
-
-/// The id of a run at the shim: the same whenever the same attempt is sent.
-pub(super) fn run_id(session: Ulid, run: u32, attempt: u32) -> Ulid {
-    Ulid(session.0 ^ ((u128::from(run) << 32) | u128::from(attempt)))
 }
 
 fn unreachable_shim(container: &str, error: &ShimError) -> Error {

@@ -30,6 +30,7 @@ mod hub;
 mod inquire;
 mod journal;
 mod launch;
+mod order;
 mod proxy;
 mod queries;
 mod record;

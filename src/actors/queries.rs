@@ -3,7 +3,7 @@
 use super::directory;
 use super::follow::{Firehose, Follow};
 use super::handle::{Handle, blocking};
-use super::launch;
+use super::order;
 use super::supervisor::{LookAtQueue, Queue};
 use super::view;
 use crate::model::api::{
@@ -90,7 +90,7 @@ impl Handle {
         let position = self.queue().await?.positions.get(&ulid).copied();
         let argv = record
             .current_run()
-            .map(|run| launch::command_line(&spec, &record, run).argv)
+            .map(|run| order::command_line(&spec, &record, run).argv)
             .unwrap_or_default();
         Ok(Inspection {
             view: view::session(&record, position),

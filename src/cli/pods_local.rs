@@ -3,7 +3,7 @@
 use crate::client::Home;
 use crate::model::{Error, Result};
 use crate::pod::Pods;
-pub use crate::pod::Template;
+pub use crate::pod::{Template, schema};
 use std::path::{Path, PathBuf};
 
 /// Makes a pod and returns its directory.
@@ -44,6 +44,12 @@ pub fn unset(home: &Home, name: &str) -> Vec<String> {
     let mut names = inherited.unwrap_or_default();
     names.retain(|name| std::env::var_os(name).is_none());
     names
+}
+
+/// What is allowed in a pod and worth a thought.
+pub fn warnings(home: &Home, name: &str) -> Vec<String> {
+    let loaded = pods(home).load(name);
+    loaded.map(|pod| pod.warnings).unwrap_or_default()
 }
 
 fn pods(home: &Home) -> Pods {

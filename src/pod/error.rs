@@ -157,13 +157,15 @@ pub enum PodError {
         /// What to write instead.
         hint: Option<String>,
     },
-    /// The source of a mount is not there.
-    #[error("{}:{at}: mount source {} {cause}", file.display(), source_path.display())]
-    MissingMount {
+    /// A file or directory of this machine that the pod needs is not there.
+    #[error("{}:{at}: {what} {} {cause}", file.display(), source_path.display())]
+    MissingSource {
         /// The file.
         file: PathBuf,
-        /// Where the source is named.
+        /// Where it is named.
         at: Position,
+        /// What it is for: a mount, a copy, a secret.
+        what: &'static str,
         /// What is not there.
         source_path: PathBuf,
         /// What the system says about it.
@@ -230,7 +232,7 @@ impl PodError {
             | Self::MissingKey { .. }
             | Self::WrongType { .. }
             | Self::WrongValue { .. }
-            | Self::MissingMount { .. }
+            | Self::MissingSource { .. }
             | Self::Repository { .. }
             | Self::Several { .. } => ErrorCode::InvalidPod,
         }
@@ -266,7 +268,11 @@ impl PodError {
                 ..
             } => Some("put it in quotes".to_owned()),
             Self::WrongValue { hint, .. } => hint.clone(),
-            Self::MissingMount { .. } => Some(
+            Self::MissingSource {
+                what: "secret's file",
+                ..
+            } => Some("write it, or correct the path".to_owned()),
+            Self::MissingSource { .. } => Some(
                 "make it, correct the path, or say \"optional\": true to go without it".to_owned(),
             ),
             Self::Exists { .. } => Some("choose another name, or remove it first".to_owned()),

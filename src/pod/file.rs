@@ -4,10 +4,13 @@
 
 use super::error::{PodError, Position};
 use super::json;
-use super::keys::{KEYS, MOUNT_KEYS, Object, Reader, Text, shown};
-use crate::model::spec::{Keep, Mount, Permissions};
+use super::keys::FILE;
+use super::reader::{Object, Reader, Text, shown};
+use super::sources::{self, Places};
+use super::{limits, secrets};
+use crate::model::spec::{CopyFile, Keep, Mount, Permissions, SecretSpec};
 use crate::model::{AgentKind, PodName, RuntimeName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The contents of a `pod.json`. Deliberately not `Debug`: `env` holds secrets.
@@ -32,14 +35,14 @@ pub(super) struct PodFile {
     pub(super) keep: Keep,
     pub(super) max_parallel: Option<u32>,
     pub(super) runtime: Option<RuntimeName>,
-}
-
-/// What paths in the file are relative to.
-pub(super) struct Places<'a> {
-    /// The pod's directory.
-    pub(super) pod: &'a Path,
-    /// The user's home, for `~`.
-    pub(super) home: Option<&'a Path>,
+    pub(super) user: Option<String>,
+    pub(super) memory: Option<u64>,
+    pub(super) nano_cpus: Option<u64>,
+    pub(super) pids: Option<u32>,
+    pub(super) shm: Option<u64>,
+    pub(super) timeout: Option<u32>,
+    pub(super) copy: Vec<CopyFile>,
+    pub(super) secrets: Vec<SecretSpec>,
 }
 
 /// Reads the text of the file `file`.
@@ -60,7 +63,7 @@ pub(super) fn read(file: &Path, text: &[u8], places: &Places<'_>) -> (PodFile, V
         file,
         problems: Vec::new(),
     };
-    let Some(object) = reader.object("", &node, KEYS) else {
+    let Some(object) = reader.object("", &node, &FILE) else {
         return (PodFile::default(), reader.problems);
     };
     let mut pod = PodFile {
@@ -108,9 +111,17 @@ pub(super) fn read(file: &Path, text: &[u8], places: &Places<'_>) -> (PodFile, V
                 ("fake", RuntimeName::Fake),
             ],
         ),
+        user: user(&mut reader, &object),
+        memory: limits::memory(&mut reader, &object),
+        nano_cpus: limits::nano_cpus(&mut reader, &object),
+        pids: limits::pids(&mut reader, &object),
+        shm: limits::size(&mut reader, &object, "shm"),
+        timeout: limits::timeout(&mut reader, &object),
+        copy: sources::copies(&mut reader, &object, places),
+        secrets: secrets::read(&mut reader, &object, places),
         ..PodFile::default()
     };
-    mounts(&mut reader, &object, places, &mut pod);
+    (pod.mounts, pod.missing_mounts) = sources::mounts(&mut reader, &object, places);
     let mut problems = reader.problems;
     problems.sort_by_key(position);
     (pod, problems)
@@ -126,7 +137,7 @@ fn position(problem: &PodError) -> Position {
         | PodError::MissingKey { at, .. }
         | PodError::WrongType { at, .. }
         | PodError::WrongValue { at, .. }
-        | PodError::MissingMount { at, .. } => *at,
+        | PodError::MissingSource { at, .. } => *at,
         PodError::Name(_)
         | PodError::NotFound { .. }
         | PodError::NotADirectory { .. }
@@ -231,6 +242,36 @@ fn entrypoint(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Vec<String
     Some(words)
 }
 
+/// Who the agent is: a name or a number, and a group behind a colon.
+fn user(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<String> {
+    const EXPECTED: &str = "a name or number, with a group if need be, such as \"1000:1000\"";
+    let node = object.get("user")?;
+    let text = match &node.value {
+        json::Value::Number(number) if number.is_u64() => return Some(number.to_string()),
+        json::Value::Text(text) => text,
+        json::Value::Number(_) => {
+            reader.wrong_value("user", node.at, format!("has to be {EXPECTED}"), None);
+            return None;
+        }
+        _ => {
+            reader.wrong_type("user", node, EXPECTED);
+            return None;
+        }
+    };
+    let is_name = |name: &str| {
+        let plain = name.strip_suffix('$').unwrap_or(name);
+        let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        plain.chars().all(legal) && !plain.is_empty() && !plain.starts_with(['.', '-'])
+    };
+    let (name, group) = text.split_once(':').unwrap_or((text, "0"));
+    if !is_name(name) || !is_name(group) {
+        let problem = format!("has to be {EXPECTED}, but is \"{}\"", shown(text));
+        reader.wrong_value("user", node.at, problem, None);
+        return None;
+    }
+    Some(text.clone())
+}
+
 fn group_add(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<String> {
     let mut groups = Vec::new();
     for group in reader.texts(object, "groupAdd", true) {
@@ -291,126 +332,6 @@ fn keep(reader: &mut Reader<'_>, object: &Object<'_>) -> Keep {
 fn max_parallel(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
     let node = object.get("maxParallel")?;
     reader.count("maxParallel", node, "a whole number from 1")
-}
-
-fn mounts(reader: &mut Reader<'_>, object: &Object<'_>, places: &Places<'_>, pod: &mut PodFile) {
-    let mut targets = BTreeSet::new();
-    for (path, item) in reader.items(object, "mounts", "a list of objects") {
-        let Some(mount) = reader.object(&path, item, MOUNT_KEYS) else {
-            continue;
-        };
-        for missing in ["source", "target"] {
-            if mount.get(missing).is_none() {
-                reader.problems.push(PodError::MissingKey {
-                    file: reader.file.to_owned(),
-                    at: mount.at,
-                    key: path.clone(),
-                    missing,
-                });
-            }
-        }
-        let read_only = reader.flag(&mount, "readOnly");
-        let optional = reader.flag(&mount, "optional");
-        let source = source(reader, &mount, places);
-        let target = target(reader, &mount, &mut targets);
-        let (Some((at, source)), Some(target)) = (source, target) else {
-            continue;
-        };
-        match std::fs::metadata(&source) {
-            Ok(_) => pod.mounts.push(Mount {
-                source,
-                target,
-                read_only,
-            }),
-            Err(_) if optional => pod.missing_mounts.push(source),
-            Err(error) => reader.problems.push(PodError::MissingMount {
-                file: reader.file.to_owned(),
-                at,
-                source_path: source,
-                cause: match error.kind() {
-                    std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-                    _ => format!("cannot be used: {error}"),
-                },
-            }),
-        }
-    }
-}
-
-/// The absolute path of a mount's source, whether it is there or not.
-fn source(
-    reader: &mut Reader<'_>,
-    mount: &Object<'_>,
-    places: &Places<'_>,
-) -> Option<(Position, PathBuf)> {
-    let Text { at, key, text } = reader.word(mount, "source")?;
-    let Some(rest) = text.strip_prefix('~') else {
-        return Some((at, tidy(&places.pod.join(text))));
-    };
-    if !rest.is_empty() && !rest.starts_with('/') {
-        let user = shown(text.split('/').next().unwrap_or(&text));
-        let problem = format!("is \"{}\": the form {user}/ is not supported", shown(&text));
-        let hint = "write ~/ for your own home, or the whole path; ./~ for a name that begins so";
-        reader.wrong_value(&key, at, problem, Some(hint));
-        return None;
-    }
-    let Some(home) = places.home else {
-        reader.wrong_value(
-            &key,
-            at,
-            "has a ~, but where your home is is not known",
-            None,
-        );
-        return None;
-    };
-    Some((at, tidy(&home.join(rest.trim_start_matches('/')))))
-}
-
-/// A path without `.` and doubled or trailing slashes. `..` stays: what it
-/// means depends on links.
-fn tidy(path: &Path) -> PathBuf {
-    path.components().collect()
-}
-
-/// A mount's target: absolute, without `..`, not where the shim lives, not taken twice.
-fn target(
-    reader: &mut Reader<'_>,
-    mount: &Object<'_>,
-    taken: &mut BTreeSet<String>,
-) -> Option<String> {
-    let Text { at, key, text } = reader.word(mount, "target")?;
-    let mut refuse = |problem: &str| {
-        let problem = format!("{problem}: \"{}\"", shown(&text));
-        reader.wrong_value(&key, at, problem, None);
-    };
-    if !text.starts_with('/') {
-        refuse("has to be an absolute path in the container");
-        return None;
-    }
-    let parts: Vec<&str> = text
-        .split('/')
-        .filter(|p| !matches!(*p, "" | "."))
-        .collect();
-    if parts.contains(&"..") {
-        refuse("must not have .. in it");
-        return None;
-    }
-    match parts.first() {
-        None => {
-            refuse("must not be the whole file system");
-            return None;
-        }
-        Some(&".cldpd") => {
-            refuse("must not be at or below /.cldpd, which is cldpd's own");
-            return None;
-        }
-        Some(_) => {}
-    }
-    let target = format!("/{}", parts.join("/"));
-    if !taken.insert(target.clone()) {
-        refuse("is taken by an earlier mount");
-        return None;
-    }
-    Some(target)
 }
 
 /// The parts of `env`, by whether the names say that the values are secrets.

@@ -1,349 +1,395 @@
-//! The keys of `pod.json`: which there are, of what type, and which one was
-//! probably meant.
-//!
-//! Invariant: everything that is wrong is collected; nothing stops the reading
-//! of the rest of the file.
+//! The one table of the keys of `pod.json`: the reader knows no others, and the
+//! published schema is made of it.
 
-use super::error::{PodError, Position};
-use super::json::{Key, Node, Value};
-use std::collections::BTreeMap;
-use std::path::Path;
+/// What an object may hold.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) keys: &'static [Key],
+    /// Keys that have to be there.
+    pub(super) required: &'static [&'static str],
+    /// Two keys of which at most one may be there.
+    pub(super) either: Option<[&'static str; 2]>,
+}
 
-/// The keys of the file.
-pub(super) const KEYS: &[&str] = &[
-    "image",
-    "env",
-    "buildArgs",
-    "workdir",
-    "inheritEnv",
-    "mounts",
-    "agent",
-    "model",
-    "args",
-    "entrypoint",
-    "permissions",
-    "groupAdd",
-    "extraHosts",
-    "network",
-    "labels",
-    "keep",
-    "maxParallel",
-    "runtime",
-];
+impl Shape {
+    /// The names of all keys.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name)
+    }
+}
 
-/// Keys that are to come. Refused, so that nobody believes them to work.
-const RESERVED: &[&str] = &[
-    "user", "memory", "cpus", "pids", "shm", "copy", "timeout", "secrets", "repos",
-];
+/// A key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// What it is for, in which unit, and what holds without it.
+    pub(super) about: &'static str,
+    pub(super) form: Form,
+    /// What holds without it, as JSON, where that can be said so.
+    pub(super) default: Option<&'static str>,
+    /// Values, as JSON.
+    pub(super) examples: &'static [&'static str],
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// Any text.
+    Text,
+    /// A text of this pattern.
+    Like(&'static str),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// True or false.
+    Flag,
+    /// A whole number of at least this.
+    Whole(u32),
+    /// A number of at least 0.
+    Number,
+    /// One of several.
+    Any(&'static [Form]),
+    /// A list.
+    List(&'static Form),
+    /// Texts by name; the names have this pattern.
+    Table(&'static str),
+    /// An object of its own.
+    Object(&'static Shape),
+}
+
+/// Something that is no white space.
+const WORD: &str = "\\S";
+/// A variable's name: what an environment can hold.
+const VARIABLE: &str = "^[^=\\u0000]+$";
+/// A size with its unit: the engine's spelling, each unit 1024 of the one before.
+const SIZE: Form = Form::Any(&[
+    Form::Whole(0),
+    Form::Like("^([0-9]+(\\.[0-9]+)? ?([kKmMgGtT]([iI]?[bB])?|[bB])|0)$"),
+]);
+/// A path in a container.
+const TARGET: &str = "^/+[^/]";
+/// A path of this machine, not of somebody else's home.
+const SOURCE: &str = "^(~(/|$)|[^~\\s]|\\s+\\S)";
+
+/// The file.
+pub(super) const FILE: Shape = Shape {
+    keys: KEYS,
+    required: &[],
+    either: None,
+};
 
 /// Names a schema for editors; means nothing to us.
-const SCHEMA: &str = "$schema";
+pub(super) const SCHEMA: &str = "$schema";
 
-/// The keys of an item of `mounts`.
-pub(super) const MOUNT_KEYS: &[&str] = &["source", "target", "readOnly", "optional"];
+/// Keys that are to come. Refused, so that nobody believes them to work.
+pub(super) const RESERVED: &[&str] = &["repos"];
 
-/// The entries of one object, by key, and where it stands.
-pub(super) struct Object<'a> {
-    pub(super) at: Position,
-    /// What it is called in messages: empty for the whole file.
-    pub(super) path: String,
-    entries: BTreeMap<&'a str, &'a Node>,
-}
+const KEYS: &[Key] = &[
+    Key {
+        name: "image",
+        about: "The image's name. With a Dockerfile it is what the built image is called; without one \
+                the image has to be there, or to be had. cldpd-<pod> when absent.",
+        form: Form::Like("^[A-Za-z0-9]([A-Za-z0-9._/:@+-]*[A-Za-z0-9])?$"),
+        default: None,
+        examples: &["\"cldpd-myrepo\"", "\"ghcr.io/org/agents:1.2\""],
+    },
+    Key {
+        name: "env",
+        about: "Variables of the agent. Values of names that say key, token, secret or password are \
+                never recorded.",
+        form: Form::Table(VARIABLE),
+        default: Some("{}"),
+        examples: &["{\"GIT_AUTHOR_NAME\": \"robot\"}"],
+    },
+    Key {
+        name: "buildArgs",
+        about: "Arguments of the image's build. They stand in the image's history: no place for secrets.",
+        form: Form::Table(VARIABLE),
+        default: Some("{}"),
+        examples: &["{\"BASE\": \"node:22-slim\"}"],
+    },
+    Key {
+        name: "workdir",
+        about: "Where the agent begins, an absolute path in the container; the image's when absent.",
+        form: Form::Like("^/"),
+        default: None,
+        examples: &["\"/workspace\""],
+    },
+    Key {
+        name: "inheritEnv",
+        about: "Names of variables whose values come from the environment of whoever dispatches. Names \
+                that are not set there are left out, and that is said.",
+        form: Form::List(&Form::Like("^[^=\\u0000]+$")),
+        default: Some("[]"),
+        examples: &["[\"ANTHROPIC_API_KEY\"]"],
+    },
+    Key {
+        name: "mounts",
+        about: "Files and directories of this machine in the container.",
+        form: Form::List(&Form::Object(&MOUNT)),
+        default: Some("[]"),
+        examples: &[
+            "[{\"source\": \"~/.ssh/known_hosts\", \"target\": \"/etc/ssh/ssh_known_hosts\", \"readOnly\": true, \"optional\": true}]",
+        ],
+    },
+    Key {
+        name: "copy",
+        about: "Files and directories that are copied into the container before its first start. They \
+                keep their modes and belong to the container's user.",
+        form: Form::List(&Form::Object(&COPY)),
+        default: Some("[]"),
+        examples: &[
+            "[{\"source\": \"~/.claude.json\", \"target\": \"~/.claude.json\", \"optional\": true}]",
+        ],
+    },
+    Key {
+        name: "secrets",
+        about: "Values that the agent or the build is to know and nobody else: they are in no image, \
+                no container's configuration and no journal.",
+        form: Form::List(&Form::Object(&SECRET)),
+        default: Some("[]"),
+        examples: &[
+            "[{\"name\": \"NPM_TOKEN\", \"as\": \"build\"}, {\"name\": \"deploy.pem\", \"file\": \"~/.ssh/deploy.pem\", \"as\": \"file\"}]",
+        ],
+    },
+    Key {
+        name: "agent",
+        about: "How the agent is spoken to: claude is Claude Code; command is any program, with the \
+                prompt on its standard input.",
+        form: Form::Choice(&["claude", "command"]),
+        default: Some("\"claude\""),
+        examples: &["\"command\""],
+    },
+    Key {
+        name: "model",
+        about: "The model that the agent is told to use; its own choice when absent.",
+        form: Form::Like("^[^-\\s]|^\\s+\\S"),
+        default: None,
+        examples: &["\"opus\""],
+    },
+    Key {
+        name: "args",
+        about: "Further arguments to the agent.",
+        form: Form::List(&Form::Text),
+        default: Some("[]"),
+        examples: &["[\"--max-turns\", \"50\"]"],
+    },
+    Key {
+        name: "entrypoint",
+        about: "The program of agent \"command\", with its arguments; the image's when absent.",
+        form: Form::List(&Form::Text),
+        default: None,
+        examples: &["[\"codex\", \"exec\", \"-\"]"],
+    },
+    Key {
+        name: "permissions",
+        about: "What the agent may do without being asked: bypass is everything, since the container is \
+                the fence; default is what its own configuration says.",
+        form: Form::Choice(&["bypass", "default"]),
+        default: Some("\"bypass\""),
+        examples: &["\"default\""],
+    },
+    Key {
+        name: "user",
+        about: "Who the agent is in the container, as name or number, with a group if need be; the \
+                image's user when absent.",
+        form: Form::Any(&[Form::Whole(0), Form::Like(USER)]),
+        default: None,
+        examples: &["\"node\"", "1000", "\"1000:1000\""],
+    },
+    Key {
+        name: "groupAdd",
+        about: "Further groups of that user, as names or numbers.",
+        form: Form::List(&Form::Any(&[Form::Whole(0), Form::Like("^[^: ]+$")])),
+        default: Some("[]"),
+        examples: &["[\"docker\", 998]"],
+    },
+    Key {
+        name: "memory",
+        about: "How much memory the container may use, swap included: a number of MiB, or a size with \
+                its unit (b, k, m, g, t). 0 is unlimited; config.toml's default when absent.",
+        form: SIZE,
+        default: None,
+        examples: &["512", "\"2g\"", "\"512m\"", "0"],
+    },
+    Key {
+        name: "cpus",
+        about: "How many processors the container may keep busy. 0 is unlimited.",
+        form: Form::Number,
+        default: Some("0"),
+        examples: &["1.5", "4"],
+    },
+    Key {
+        name: "pids",
+        about: "How many processes and threads it may have at once. 0 is unlimited; config.toml's \
+                default when absent.",
+        form: Form::Whole(0),
+        default: None,
+        examples: &["512"],
+    },
+    Key {
+        name: "shm",
+        about: "The size of /dev/shm: a number of MiB, or a size with its unit (b, k, m, g, t). \
+                The engine's (64 MiB) when it is 0 or absent.",
+        form: SIZE,
+        default: None,
+        examples: &["\"1g\"", "256"],
+    },
+    Key {
+        name: "network",
+        about: "The engine's network that the container is in: bridge, host, none, or one of your own.",
+        form: Form::Like(WORD),
+        default: None,
+        examples: &["\"none\""],
+    },
+    Key {
+        name: "extraHosts",
+        about: "Further names that the container can resolve, as name:address.",
+        form: Form::List(&Form::Like("^[^:]+:.")),
+        default: Some("[]"),
+        examples: &["[\"host.docker.internal:host-gateway\"]"],
+    },
+    Key {
+        name: "labels",
+        about: "Labels of the container. Those that begin with cldpd. are not free.",
+        form: Form::Table("^(?!cldpd(\\.|$))[^=\\u0000]+$"),
+        default: Some("{}"),
+        examples: &["{\"team\": \"red\"}"],
+    },
+    Key {
+        name: "timeout",
+        about: "How long a run may take, from the start of its program: a number of seconds, or a \
+                duration (s, m, h, d, w). 0 is no limit, and so is nothing.",
+        form: Form::Any(&[Form::Whole(0), Form::Like("^([0-9]+[smhdw])+$")]),
+        default: Some("0"),
+        examples: &["\"90s\"", "\"30m\"", "\"1h30m\"", "7200"],
+    },
+    Key {
+        name: "keep",
+        about: "How long the container of an ended session is kept so that it can be resumed: never, \
+                always, or a number of days.",
+        form: Form::Any(&[Form::Choice(&["never", "always"]), Form::Whole(1)]),
+        default: Some("7"),
+        examples: &["3", "\"always\""],
+    },
+    Key {
+        name: "maxParallel",
+        about: "How many sessions of this pod may be live at once; the rest waits in the queue. \
+                No limit of its own when absent.",
+        form: Form::Whole(1),
+        default: None,
+        examples: &["4"],
+    },
+    Key {
+        name: "runtime",
+        about: "Where sessions run: docker is a container; local is a plain process of this machine, \
+                isolated by nothing.",
+        form: Form::Choice(&["docker", "local"]),
+        default: Some("\"docker\""),
+        examples: &["\"local\""],
+    },
+];
 
-impl Object<'_> {
-    /// The full name of one of its keys.
-    pub(super) fn name(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
-    }
+const USER: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]*\\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]*\\$?)?$";
 
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.get(key).copied()
-    }
-}
+const OPTIONAL: Key = Key {
+    name: "optional",
+    about: "Go without it where the source is not there, which is an error otherwise.",
+    form: Form::Flag,
+    default: Some("false"),
+    examples: &["true"],
+};
 
-/// A text, where it stands and what it is called.
-pub(super) struct Text {
-    pub(super) at: Position,
-    pub(super) key: String,
-    pub(super) text: String,
-}
+/// An item of `mounts`.
+pub(super) const MOUNT: Shape = Shape {
+    keys: &[
+        Key {
+            name: "source",
+            about: "A path of this machine: absolute, below ~/ (your home), or relative to the pod's \
+                    directory.",
+            form: Form::Like(SOURCE),
+            default: None,
+            examples: &["\"~/.ssh/known_hosts\"", "\"data\""],
+        },
+        Key {
+            name: "target",
+            about: "Where it is in the container, an absolute path.",
+            form: Form::Like(TARGET),
+            default: None,
+            examples: &["\"/data\""],
+        },
+        Key {
+            name: "readOnly",
+            about: "Nothing in the container may write there.",
+            form: Form::Flag,
+            default: Some("false"),
+            examples: &["true"],
+        },
+        OPTIONAL,
+    ],
+    required: &["source", "target"],
+    either: None,
+};
 
-/// Reads typed values and collects what is wrong with them.
-pub(super) struct Reader<'a> {
-    pub(super) file: &'a Path,
-    pub(super) problems: Vec<PodError>,
-}
+/// An item of `copy`.
+pub(super) const COPY: Shape = Shape {
+    keys: &[
+        Key {
+            name: "source",
+            about: "A file or directory of this machine: absolute, below ~/ (your home), or relative to \
+                    the pod's directory.",
+            form: Form::Like(SOURCE),
+            default: None,
+            examples: &["\"~/.claude.json\""],
+        },
+        Key {
+            name: "target",
+            about: "Where it is put: an absolute path in the container, or below ~/, the home of its user.",
+            form: Form::Like("^(~/+[^/]|/+[^/])"),
+            default: None,
+            examples: &["\"~/.claude.json\"", "\"/etc/agent.toml\""],
+        },
+        OPTIONAL,
+    ],
+    required: &["source", "target"],
+    either: None,
+};
 
-impl Reader<'_> {
-    fn wrong_type(&mut self, key: &str, node: &Node, expected: &'static str) {
-        self.problems.push(PodError::WrongType {
-            file: self.file.to_owned(),
-            at: node.at,
-            key: key.to_owned(),
-            expected,
-            found: node.value.describe(),
-        });
-    }
-
-    /// Says that a value cannot be used.
-    pub(super) fn wrong_value(
-        &mut self,
-        key: &str,
-        at: Position,
-        problem: impl Into<String>,
-        hint: Option<&str>,
-    ) {
-        self.problems.push(PodError::WrongValue {
-            file: self.file.to_owned(),
-            at,
-            key: key.to_owned(),
-            problem: problem.into(),
-            hint: hint.map(str::to_owned),
-        });
-    }
-
-    /// An object with known keys.
-    pub(super) fn object<'n>(
-        &mut self,
-        path: &str,
-        node: &'n Node,
-        known: &'static [&'static str],
-    ) -> Option<Object<'n>> {
-        let Value::Map(list) = &node.value else {
-            let key = if path.is_empty() { "pod.json" } else { path };
-            self.wrong_type(key, node, "an object");
-            return None;
-        };
-        let mut object = Object {
-            at: node.at,
-            path: path.to_owned(),
-            entries: BTreeMap::new(),
-        };
-        for (key, value) in list {
-            let full = object.name(&key.text);
-            if known.contains(&key.text.as_str()) {
-                if object.entries.insert(&key.text, value).is_some() {
-                    self.twice(key, full);
-                }
-                continue;
-            }
-            let of_file = path.is_empty();
-            if of_file && key.text == SCHEMA {
-                continue;
-            }
-            self.problems
-                .push(if of_file && RESERVED.contains(&key.text.as_str()) {
-                    PodError::UnsupportedKey {
-                        file: self.file.to_owned(),
-                        at: key.at,
-                        key: full,
-                    }
-                } else {
-                    PodError::UnknownKey {
-                        file: self.file.to_owned(),
-                        at: key.at,
-                        nearest: nearest(&key.text, known.iter().copied()),
-                        key: shown(&full),
-                        known: known.join(", "),
-                    }
-                });
-        }
-        Some(object)
-    }
-
-    fn twice(&mut self, key: &Key, full: String) {
-        self.problems.push(PodError::DuplicateKey {
-            file: self.file.to_owned(),
-            at: key.at,
-            key: shown(&full),
-        });
-    }
-
-    /// A string without NUL, which no file name, argument or variable can hold.
-    fn string(&mut self, key: String, node: &Node, expected: &'static str) -> Option<Text> {
-        let Value::Text(text) = &node.value else {
-            self.wrong_type(&key, node, expected);
-            return None;
-        };
-        if text.contains('\0') {
-            self.wrong_value(&key, node.at, "has a NUL character in it", None);
-            return None;
-        }
-        Some(Text {
-            at: node.at,
-            key,
-            text: text.clone(),
-        })
-    }
-
-    /// A string.
-    pub(super) fn text(&mut self, object: &Object<'_>, key: &str) -> Option<Text> {
-        let node = object.get(key)?;
-        self.string(object.name(key), node, "a string")
-    }
-
-    /// A string with something in it.
-    pub(super) fn word(&mut self, object: &Object<'_>, key: &str) -> Option<Text> {
-        let text = self.text(object, key)?;
-        if text.text.trim().is_empty() {
-            self.wrong_value(&text.key, text.at, "is empty", Some("leave the key out"));
-            return None;
-        }
-        Some(text)
-    }
-
-    /// A truth value, false when absent.
-    pub(super) fn flag(&mut self, object: &Object<'_>, key: &str) -> bool {
-        match object.get(key) {
-            Some(Node {
-                value: Value::Bool(flag),
-                ..
-            }) => *flag,
-            Some(node) => {
-                self.wrong_type(&object.name(key), node, "true or false");
-                false
-            }
-            None => false,
-        }
-    }
-
-    /// A whole number of at least 1.
-    pub(super) fn count(&mut self, key: &str, node: &Node, expected: &'static str) -> Option<u32> {
-        let Value::Number(number) = &node.value else {
-            self.wrong_type(key, node, expected);
-            return None;
-        };
-        let count = number.as_u64().and_then(|n| u32::try_from(n).ok());
-        let Some(count) = count.filter(|n| *n > 0) else {
-            self.wrong_value(key, node.at, format!("has to be {expected}"), None);
-            return None;
-        };
-        Some(count)
-    }
-
-    /// The items of a list, none when absent.
-    pub(super) fn items<'n>(
-        &mut self,
-        object: &Object<'n>,
-        key: &str,
-        expected: &'static str,
-    ) -> Vec<(String, &'n Node)> {
-        let Some(node) = object.entries.get(key).copied() else {
-            return Vec::new();
-        };
-        let name = object.name(key);
-        let Value::List(items) = &node.value else {
-            self.wrong_type(&name, node, expected);
-            return Vec::new();
-        };
-        items
-            .iter()
-            .enumerate()
-            .map(|(n, item)| (format!("{name}[{n}]"), item))
-            .collect()
-    }
-
-    /// A list of strings. Whole numbers are taken too when `numbers`.
-    pub(super) fn texts(&mut self, object: &Object<'_>, key: &str, numbers: bool) -> Vec<Text> {
-        let mut texts = Vec::new();
-        for (key, item) in self.items(object, key, "a list of strings") {
-            match &item.value {
-                Value::Number(number) if numbers && number.is_u64() => texts.push(Text {
-                    at: item.at,
-                    key,
-                    text: number.to_string(),
-                }),
-                _ => texts.extend(self.string(key, item, "a string")),
-            }
-        }
-        texts
-    }
-
-    /// An object of strings, by name, with where the names stand.
-    pub(super) fn table(
-        &mut self,
-        object: &Object<'_>,
-        key: &str,
-    ) -> BTreeMap<String, (Position, String)> {
-        let mut table = BTreeMap::new();
-        let Some(node) = object.get(key) else {
-            return table;
-        };
-        let name = object.name(key);
-        let Value::Map(entries) = &node.value else {
-            self.wrong_type(&name, node, "an object of strings");
-            return table;
-        };
-        for (entry, value) in entries {
-            let full = format!("{name}.{}", entry.text);
-            if entry.text.is_empty() || entry.text.contains(['\0', '=']) {
-                let problem = "is no usable name: it has to be without = and NUL, and not empty";
-                self.wrong_value(&shown(&full), entry.at, problem, None);
-                continue;
-            }
-            let Some(text) = self.string(shown(&full), value, "a string") else {
-                continue;
-            };
-            if table
-                .insert(entry.text.clone(), (entry.at, text.text))
-                .is_some()
-            {
-                self.twice(entry, full);
-            }
-        }
-        table
-    }
-
-    /// One of a few words.
-    pub(super) fn choice<T: Copy>(
-        &mut self,
-        object: &Object<'_>,
-        key: &str,
-        expected: &'static str,
-        choices: &[(&'static str, T)],
-    ) -> Option<T> {
-        let node = object.get(key)?;
-        let text = self.string(object.name(key), node, expected)?;
-        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text.text) {
-            return Some(*choice);
-        }
-        let problem = format!("has to be {expected}, but is \"{}\"", shown(&text.text));
-        self.wrong_value(&text.key, text.at, problem, None);
-        None
-    }
-}
-
-/// The name that `text` is most like, if it is like any.
-pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |name: &str| {
-        name.chars()
-            .filter(|c| c.is_alphanumeric())
-            .flat_map(char::to_lowercase)
-            .take(64)
-            .collect::<String>()
-    };
-    let wanted = plain(text);
-    names
-        .map(|name| {
-            let have = plain(name);
-            let distance = strsim::damerau_levenshtein(&wanted, &have);
-            (distance, have.chars().count(), name)
-        })
-        // A third of the letters may differ: more is another word.
-        .filter(|(distance, length, _)| distance * 3 <= (*length).max(wanted.chars().count()))
-        .min_by_key(|(distance, ..)| *distance)
-        .map(|(.., name)| name)
-}
-
-/// A text for a message: without control characters, and not endless.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() {
-        shown.push('…');
-    }
-    shown
-}
+/// An item of `secrets`.
+pub(super) const SECRET: Shape = Shape {
+    keys: &[
+        Key {
+            name: "name",
+            about: "What it is called: the variable, the file in /run/secrets, or the id of \
+                    RUN --mount=type=secret,id=….",
+            form: Form::Like("^[A-Za-z0-9._-]+$"),
+            default: None,
+            examples: &["\"NPM_TOKEN\""],
+        },
+        Key {
+            name: "env",
+            about: "The variable of whoever dispatches that has the value; the one named as the secret \
+                    when neither env nor file is given.",
+            form: Form::Like("^[A-Za-z_][A-Za-z0-9_]*$"),
+            default: None,
+            examples: &["\"MY_NPM_TOKEN\""],
+        },
+        Key {
+            name: "file",
+            about: "The file of this machine that has the value: absolute, below ~/ (your home), or \
+                    relative to the pod's directory.",
+            form: Form::Like(SOURCE),
+            default: None,
+            examples: &["\"~/.config/npm-token\""],
+        },
+        Key {
+            name: "as",
+            about: "How it is given: env as a variable of the agent, file as /run/secrets/<name>, build \
+                    to the image's build alone.",
+            form: Form::Choice(&["env", "file", "build"]),
+            default: Some("\"env\""),
+            examples: &["\"build\""],
+        },
+    ],
+    required: &["name"],
+    either: Some(["env", "file"]),
+};

@@ -10,16 +10,24 @@ mod error;
 mod file;
 mod json;
 mod keys;
+mod limits;
 mod new;
+mod reader;
+mod schema;
+mod secrets;
+mod socket;
+mod sources;
 
 pub use error::{PodError, Position};
 pub use file::is_secret_name;
 pub use new::Template;
+pub use schema::schema;
 
 use crate::model::api::Task;
 use crate::model::spec::{Permissions, PodSpec};
 use crate::model::{AgentKind, Blob, PodName, RuntimeName};
-use file::{Places, PodFile};
+use file::PodFile;
+use sources::Places;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
@@ -263,7 +271,7 @@ impl Pods {
             });
         }
         let names = self.names().unwrap_or_default();
-        let nearest = keys::nearest(name.as_str(), names.iter().map(String::as_str));
+        let nearest = reader::nearest(name.as_str(), names.iter().map(String::as_str));
         Err(PodError::NotFound {
             name: name.to_string(),
             path: path.into(),
@@ -281,6 +289,7 @@ fn pod(
     file: PodFile,
 ) -> Pod {
     let (secret_env, env) = file::split_secrets(file.env);
+    let warnings = socket::warnings(&name, &file.mounts);
     Pod {
         spec: PodSpec {
             image: file.image.unwrap_or_else(|| file::default_image(&name)),
@@ -301,23 +310,23 @@ fn pod(
             args: file.args,
             max_parallel: file.max_parallel,
             keep: file.keep,
-            user: None,
-            memory: None,
-            nano_cpus: None,
-            pids: None,
-            shm: None,
-            copy: Vec::new(),
-            secrets: Vec::new(),
+            user: file.user,
+            memory: file.memory,
+            nano_cpus: file.nano_cpus,
+            pids: file.pids,
+            shm: file.shm,
+            copy: file.copy,
+            secrets: file.secrets,
         },
         secret_env,
         template,
         agent: file.agent,
         model: file.model,
-        timeout: None,
+        timeout: file.timeout,
         permissions: file.permissions,
         runtime: file.runtime,
         missing_mounts: file.missing_mounts,
-        warnings: Vec::new(),
+        warnings,
     }
 }
 

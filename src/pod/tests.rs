@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
+mod keys;
+mod schema;
+
 /// A home with a pods directory.
 struct Home(TempDir);
 
@@ -180,7 +183,7 @@ fn names_are_checked_before_any_file() {
 #[test]
 fn unknown_keys_are_named_with_their_place() {
     let home = Home::with(
-        "{\n  \"mount\": [],\n  \"inherit_env\": [],\n  \"é\": 1, \"zzz\": 2,\n  \"memory\": \"1g\",\n  \
+        "{\n  \"mount\": [],\n  \"inherit_env\": [],\n  \"é\": 1, \"zzz\": 2,\n  \"repos\": []  ,\n  \
          \"mounts\": [{\"source\": \".\", \"target\": \"/x\", \"readonly\": true}],\n  \"env\": {}, \"env\": {}\n}",
     );
     assert_eq!(
@@ -190,7 +193,7 @@ fn unknown_keys_are_named_with_their_place() {
             "pod.json:3:3: unknown key \"inherit_env\"",
             "pod.json:4:3: unknown key \"é\"",
             "pod.json:4:11: unknown key \"zzz\"",
-            "pod.json:5:3: key \"memory\" is not supported yet",
+            "pod.json:5:3: key \"repos\" is not supported yet",
             "pod.json:6:46: unknown key \"mounts[0].readonly\"",
             "pod.json:7:14: key \"env\" is there twice",
         ]
@@ -359,7 +362,7 @@ fn mounts_are_expanded_and_checked() {
             "pod.json:4:27: \"mounts[3].target\" must not have .. in it: \"/x/../y\"",
             "pod.json:5:27: \"mounts[4].target\" must not be the whole file system: \"//\"",
             "pod.json:6:27: \"mounts[5].target\" must not be at or below /.cldpd, which is cldpd's own: \"/.cldpd/run\"",
-            "pod.json:8:27: \"mounts[7].target\" is taken by an earlier mount: \"/.cldpdx/\"",
+            "pod.json:8:27: \"mounts[7].target\" is taken by an earlier one: \"/.cldpdx/\"",
             "pod.json:9:1: mounts[8] has no \"target\"",
             "pod.json:9:12: \"mounts[8].source\" is empty",
             "pod.json:9:17: \"mounts[9]\" has to be an object, but is a number",

@@ -37,6 +37,13 @@ Examples:
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// The JSON schema of pod.json, for editors
+    #[command(after_help = "\
+Examples:
+  cldpd pod schema > pod.schema.json
+Editors that know JSON schemas use it when pod.json begins with
+  { \"$schema\": \"pod.schema.json\", ...")]
+    Schema,
     /// Say everything that is wrong with pods
     Check {
         /// Pods; all when none is named
@@ -62,6 +69,10 @@ pub(super) async fn run(context: &mut Context, command: Command) -> Done {
             from_repo,
         } => new(context, &name, template, from_repo),
         Command::Show { name, format } => show(context, &name, format.chosen()).await,
+        Command::Schema => {
+            context.ui.out(&pods_local::schema())?;
+            Ok(exit::OK)
+        }
         Command::Check { names } => check(context, names),
     }
 }
@@ -125,6 +136,9 @@ fn check(context: &mut Context, names: Vec<String>) -> Done {
     for (name, problems) in checked {
         if problems.is_empty() {
             context.ui.line(&format!("{name}: ok"))?;
+            for warning in pods_local::warnings(&context.home()?, &name) {
+                context.ui.note(&warning);
+            }
             for variable in pods_local::unset(&context.home()?, &name) {
                 let text = format!("{variable} is not set here; pod {name} inherits it");
                 context.ui.note(&text);

@@ -3,6 +3,7 @@
 use super::directory::Directory;
 use super::hub::Hub;
 use super::journal::JournalHandle;
+use super::tally::Tally;
 use crate::model::{Error, ErrorCode, HomeId, RuntimeName, Ulid};
 use crate::pod::Pods;
 use crate::runtime::Runtime;
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) reader: Reader,
     pub(super) journal: JournalHandle,
     pub(super) hub: Arc<Hub>,
+    pub(super) tally: Arc<Tally>,
     pub(super) directory: Directory,
     /// Cancelled when the daemon leaves: drivers let go, containers work on.
     pub(super) leaving: CancellationToken,

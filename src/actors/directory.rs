@@ -3,7 +3,7 @@
 //! About 100 bytes a session; made from the journal at start.
 
 use crate::model::ids::check_session_ref;
-use crate::model::{Error, ErrorCode, PodName, Result, SessionId, SessionRecord, Ulid};
+use crate::model::{Error, ErrorCode, PodName, Result, RunState, SessionId, SessionRecord, Ulid};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,11 @@ struct Entry {
     pod: PodName,
     name: Option<String>,
     live: bool,
+    standing: Standing,
 }
+
+/// The state of a session, and the outcome of its last run where none is live.
+pub(super) type Standing = (&'static str, Option<&'static str>);
 
 /// The sessions of a home, by ULID.
 #[derive(Default)]
@@ -29,6 +33,7 @@ impl Directory {
             pod: record.pod.clone(),
             name: record.name.clone(),
             live: record.is_live(),
+            standing: standing(record),
         };
         self.lock().insert(record.ulid, entry);
     }
@@ -131,8 +136,30 @@ impl Directory {
         }
     }
 
+    /// How many sessions stand how.
+    pub(super) fn census(&self) -> BTreeMap<Standing, u64> {
+        let mut census = BTreeMap::new();
+        for entry in self.lock().values() {
+            *census.entry(entry.standing).or_default() += 1;
+        }
+        census
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Ulid, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn standing(record: &SessionRecord) -> Standing {
+    let current = record.current_run();
+    let outcome = current.and_then(|run| match &run.state {
+        RunState::Ended { outcome, .. } => Some(outcome.name()),
+        RunState::Live { .. } => None,
+    });
+    match (record.removed, current) {
+        (Some(_), _) => ("removed", outcome),
+        (None, Some(run)) => (run.state.name(), outcome),
+        (None, None) => ("queued", None),
     }
 }
 

@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 /// How long an engine that does not answer is left alone before it is asked again.
 pub(super) const ENGINE_RETRY: Duration = Duration::from_secs(2);
@@ -41,7 +42,9 @@ pub(super) struct Driver {
 /// Drives a session until its generation is over; says why it is.
 pub(super) async fn drive(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Over {
     let ulid = link.ulid;
-    let Err(error) = run(link, signals).await;
+    // Always there, whatever is logged: what is said below names its session by it.
+    let span = tracing::error_span!("driver", session = %ulid);
+    let Err(error) = run(link, signals).instrument(span).await;
     tracing::debug!(session = %ulid, %error, "a driver ended");
     error
 }

@@ -73,6 +73,13 @@ impl Hub {
             .subscribe()
     }
 
+    /// How many follow a session (or wait for its end), and how many follow all.
+    pub(super) fn followers(&self) -> (usize, usize) {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_sessions = sessions.values().map(watch::Sender::receiver_count).sum();
+        (of_sessions, self.commits.receiver_count())
+    }
+
     /// Registers for all sessions.
     pub(super) fn follow_all(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()

@@ -8,11 +8,12 @@
 //! and sessions come back as new generations that load what is durable.
 
 use super::hub::Hub;
+use super::tally::{Contents, Tally};
 use crate::model::{Error, ErrorCode, Ulid};
 use crate::store::{Append, AppendError, Claim, Committed, Journal as Store, StoreError};
 use actix::prelude::*;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Bytes that one commit takes at most, roughly: what waits beyond goes into the next.
@@ -28,13 +29,14 @@ pub(super) struct JournalHandle {
 
 impl JournalHandle {
     /// Starts the actor on a thread of its own.
-    pub(super) fn start(store: Store, hub: Arc<Hub>) -> Self {
+    pub(super) fn start(store: Store, hub: Arc<Hub>, tally: Arc<Tally>) -> Self {
         let arbiter = Arbiter::new();
         let addr = Journal::start_in_arbiter(&arbiter.handle(), move |ctx| {
             ctx.set_mailbox_capacity(1024);
             Journal {
                 store,
                 hub,
+                tally,
                 pending: Vec::new(),
                 pending_bytes: 0,
                 failing: false,
@@ -120,6 +122,7 @@ struct Close(oneshot::Sender<()>);
 struct Journal {
     store: Store,
     hub: Arc<Hub>,
+    tally: Arc<Tally>,
     pending: Vec<Write>,
     pending_bytes: usize,
     /// The last commit failed; the store has to be reopened before the next.
@@ -163,8 +166,16 @@ impl Journal {
             appends.extend(write.appends);
         }
         let sessions: Vec<Ulid> = appends.iter().map(|append| append.session).collect();
+        let contents: Vec<Contents> = appends.iter().map(Contents::of).collect();
+        let begun = Instant::now();
         match self.store.commit(appends) {
             Ok(results) => {
+                self.tally.committed(begun.elapsed());
+                for (contents, result) in contents.into_iter().zip(&results) {
+                    if result.is_ok() {
+                        self.tally.appended(contents);
+                    }
+                }
                 self.publish(&sessions, &results);
                 let mut results = results.into_iter();
                 for (count, reply) in counts.into_iter().zip(replies) {
@@ -175,6 +186,7 @@ impl Journal {
             Err(error) => {
                 tracing::error!(%error, "a commit failed; the journal will be reopened");
                 self.failing = true;
+                self.tally.failed();
                 for reply in replies {
                     let _ = reply.send(Err(unusable(&error)));
                 }

@@ -6,6 +6,7 @@ use super::handle::Handle;
 use super::hub::Hub;
 use super::journal::JournalHandle;
 use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Supervisor};
+use super::tally::Tally;
 use super::view;
 use crate::model::{Error, ErrorCode, EventKind, Result, RuntimeName, Timestamp, Ulid};
 use crate::pod::Pods;
@@ -68,13 +69,15 @@ impl System {
         let journal = opened.journal;
         let (home, reader) = (journal.home(), journal.reader());
         let hub = Arc::new(Hub::new(reader.watermark()));
+        let tally = Arc::new(Tally::default());
         let sessions = settings.home.join("sessions");
         let pods = Pods::new(settings.home.join("pods"), settings.user_home.clone());
         let shared = Arc::new(Shared {
             home,
             pods,
             runtimes: runtimes(&settings, &sessions, home),
-            journal: JournalHandle::start(journal, hub.clone()),
+            journal: JournalHandle::start(journal, hub.clone(), tally.clone()),
+            tally,
             reader,
             hub,
             directory: Directory::default(),

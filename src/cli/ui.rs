@@ -45,19 +45,6 @@ pub fn announce(line: &str) {
     let _ = io::stdout().flush();
 }
 
-/// Sends this process's log to standard error. `CLDPD_LOG` filters it.
-pub fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CLDPD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sled=warn,bollard=warn"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .finish();
-    // A second daemon in one process (in tests) keeps the first one's log.
-    let _ = tracing::subscriber::set_global_default(subscriber);
-}
-
 /// The printer.
 pub struct Ui {
     out: Sink,

@@ -2,6 +2,7 @@
 //!
 //! Every setting is a line of [`KEYS`]. `config.toml` is read, never written.
 
+use super::log::LogFormat;
 use super::settings::{Key, Origin, Setting, Source};
 use crate::actors::Settings;
 use crate::client::Home;
@@ -34,6 +35,8 @@ pub struct Config {
     pub session_pids: u32,
     /// `[daemon] idle_exit`: how long it stays with nothing to do; none for ever.
     pub idle_exit: Option<Duration>,
+    /// `[daemon] log_format`.
+    pub log_format: LogFormat,
     /// `[docker] host`.
     pub docker_host: Option<String>,
     /// `runtime`: where sessions run by default.
@@ -45,7 +48,7 @@ pub struct Config {
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 5] = [
+pub(super) const KEYS: [Key; 6] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -97,6 +100,17 @@ pub(super) const KEYS: [Key; 5] = [
         },
     },
     Key {
+        name: "daemon.log_format",
+        variable: "CLDPD_LOG_FORMAT",
+        about: "how the daemon's log is written: logfmt or json",
+        of_commands: false,
+        read: |config, text| {
+            config.log_format = text.parse()?;
+            Ok(())
+        },
+        show: |config| config.log_format.name().into(),
+    },
+    Key {
         name: "docker.host",
         variable: "CLDPD_DOCKER_HOST",
         about: "the engine's address; by default found as the docker command finds it",
@@ -129,6 +143,7 @@ impl Default for Config {
             session_memory: machine_memory() / 2,
             session_pids: SESSION_PIDS,
             idle_exit: Some(IDLE_EXIT),
+            log_format: LogFormat::default(),
             docker_host: None,
             runtime: None,
             detach_on_interrupt: false,
@@ -357,6 +372,7 @@ mod tests {
                 "runtime=\"docker\" default",
                 "limits.max_parallel=4 CLDPD_MAX_PARALLEL",
                 "daemon.idle_exit=\"15m\" default",
+                "daemon.log_format=\"logfmt\" default",
                 "docker.host=\"unix:///flag\" --docker-host",
                 "cli.detach_on_interrupt=false default",
             ]

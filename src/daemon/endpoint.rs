@@ -18,6 +18,8 @@ pub(super) enum Gives {
     Json(SchemaOf),
     /// Lines of JSON, or server-sent events by `Accept`; the type is a line's.
     Stream(SchemaOf),
+    /// Text of this type.
+    Text(&'static str),
 }
 
 /// A method and a path, what is to be known of them, and who serves them.
@@ -119,6 +121,12 @@ impl Endpoint {
     /// The type of its answer's lines or server-sent events.
     pub(super) fn streams<T: JsonSchema>(mut self) -> Self {
         self.gives = Gives::Stream(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// Its answer is text of this type.
+    pub(super) const fn text(mut self, kind: &'static str) -> Self {
+        self.gives = Gives::Text(kind);
         self
     }
 

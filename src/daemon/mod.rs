@@ -6,6 +6,8 @@
 mod activity;
 mod config;
 mod endpoint;
+mod log;
+mod metrics;
 mod openapi;
 mod respond;
 mod routes;
@@ -14,6 +16,7 @@ mod settings;
 pub(crate) mod socket;
 
 pub use config::Config;
+pub use log::LogFormat;
 pub use settings::{Origin, Setting};
 
 use crate::actors::System;
@@ -69,6 +72,7 @@ fn live(options: Options) -> Result<()> {
     }
     home.make()?;
     let config = Config::read(&home)?.with_docker_host(docker_host);
+    let log = begin_log(&home, &config, detached)?;
     let lock = socket::lock(&home)?;
     let user_home = std::env::var_os("HOME")
         .filter(|home| !home.is_empty())
@@ -76,7 +80,7 @@ fn live(options: Options) -> Result<()> {
     let settings = config.settings(&home, user_home);
     System::block_on(async {
         let system = System::open(settings).await?;
-        let served = serve(&home, &config, &system, announce).await;
+        let served = serve(&home, &config, log, &system, announce).await;
         system.leave().await;
         served
     })??;
@@ -85,12 +89,40 @@ fn live(options: Options) -> Result<()> {
     Ok(())
 }
 
-async fn serve(home: &Home, config: &Config, system: &System, announce: fn(&str)) -> Result<()> {
+/// Where the log goes: to a file, or to the terminal (or service manager) that
+/// this was started from.
+fn begin_log(home: &Home, config: &Config, detached: bool) -> Result<Option<PathBuf>> {
+    if !detached {
+        log::begin(config.log_format, std::io::stderr());
+        return Ok(None);
+    }
+    let path = home.log();
+    let file = log::Rotating::open(&path).map_err(|error| {
+        let message = format!("cannot write the daemon's log {}: {error}", path.display());
+        Error::new(ErrorCode::DaemonUnavailable, message)
+    })?;
+    log::begin(config.log_format, file.with_stderr());
+    Ok(Some(path))
+}
+
+async fn serve(
+    home: &Home,
+    config: &Config,
+    log: Option<PathBuf>,
+    system: &System,
+    announce: fn(&str),
+) -> Result<()> {
     let activity = Arc::new(Activity::new());
     let mut announced = false;
     loop {
         let listener = socket::listen(home)?;
-        let server = Server::new(home.clone(), config, system.handle(), activity.clone());
+        let server = Server::new(
+            home.clone(),
+            config,
+            log.clone(),
+            system.handle(),
+            activity.clone(),
+        );
         if !announced {
             announce(r#"{"ready":true}"#);
             tracing::info!(pid = std::process::id(), home = %home.root().display(), "ready");

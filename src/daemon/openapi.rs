@@ -206,6 +206,7 @@ fn reference(schema: &Map<String, Value>) -> String {
 fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     let content = match endpoint.gives {
         Gives::Json(schema) => json!({"application/json": {"schema": schema(&mut schemas.given)}}),
+        Gives::Text(kind) => json!({kind: {"schema": {"type": "string"}}}),
         Gives::Stream(schema) => {
             let line = json!({"anyOf": [
                 schema(&mut schemas.given),
@@ -233,7 +234,7 @@ fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
         }
     };
     let says = match endpoint.gives {
-        Gives::Json(_) => "Done.",
+        Gives::Json(_) | Gives::Text(_) => "Done.",
         Gives::Stream(_) => {
             "One JSON document a line, or with `Accept: text/event-stream` one server-sent event \
              each, whose `id` is where the stream goes on; the schema is a line's."

@@ -3,7 +3,7 @@
 use super::activity::Activity;
 use super::config::Config;
 use super::respond::Failure;
-use super::{leaving, routes};
+use super::{leaving, metrics, routes};
 use crate::actors::Handle;
 use crate::client::Home;
 use crate::model::api::VERSION_HEADER;
@@ -14,6 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::Listener;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream, unix};
@@ -45,6 +46,8 @@ pub(super) struct Context {
     pub(super) handle: Handle,
     pub(super) home: Home,
     pub(super) max_parallel: u32,
+    /// Where the log is; none for standard error.
+    pub(super) log: Option<PathBuf>,
     pub(super) since: Timestamp,
     pub(super) activity: Arc<Activity>,
     /// Streams end when this is cancelled.
@@ -63,6 +66,7 @@ impl Server {
     pub(super) fn new(
         home: Home,
         config: &Config,
+        log: Option<PathBuf>,
         handle: Handle,
         activity: Arc<Activity>,
     ) -> Self {
@@ -70,6 +74,7 @@ impl Server {
             handle,
             home,
             max_parallel: config.max_parallel,
+            log,
             since: Timestamp::now(),
             activity,
             streams: CancellationToken::new(),
@@ -151,7 +156,9 @@ use std::future::IntoFuture as _;
 
 /// What is done around every request: versions, and that somebody is there.
 async fn around(State(context): State<Context>, request: Request, next: Next) -> Response {
-    let _active = context.activity.begin();
+    // Who only watches does not keep the daemon from leaving.
+    let watches = request.uri().path() == metrics::PATH;
+    let _active = (!watches).then(|| context.activity.begin());
     let theirs = request
         .headers()
         .get(VERSION_HEADER)

@@ -475,6 +475,9 @@ pub struct DaemonStatus {
     /// The engine that it uses, as an address; none before it was needed.
     #[serde(default)]
     pub engine: Option<String>,
+    /// Its log; none when it goes to the standard error of who started it.
+    #[serde(default)]
+    pub log: Option<String>,
     /// The number of the journal's last commit.
     pub commits: u64,
     /// What is not as it should be, such as an engine that does not answer.

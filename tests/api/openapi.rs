@@ -220,6 +220,7 @@ fn real_answers_fit_their_descriptions() {
     api.ask("GET", "/v1/daemon", &[], None);
     api.ask("GET", "/v1/doctor", &[], None);
     api.ask("GET", "/v1/openapi.json", &[], None);
+    api.ask("GET", "/metrics", &[], None);
     // Errors, by their statuses.
     api.ask_query("GET", one, &["nobody"], "", None, 404);
     api.ask_query("GET", "/v1/pods/{name}", &["nobody"], "", None, 404);

@@ -40,7 +40,6 @@ pub struct RunArgs {
 
 /// Is the daemon.
 pub(super) fn run(context: &mut Context, args: &RunArgs) -> Done {
-    ui::log_to_stderr();
     crate::daemon::run(crate::daemon::Options {
         home: context.home()?,
         docker_host: context.global.docker_host.clone(),
@@ -118,6 +117,13 @@ fn show(context: &mut Context, status: &DaemonStatus) -> Result<(), crate::cli::
                 "{} live of at most {}, {} queued, {} adopted",
                 status.live, status.max_parallel, status.queued, status.adopted
             ),
+        ),
+        (
+            "log",
+            status
+                .log
+                .clone()
+                .unwrap_or_else(|| "its standard error".to_owned()),
         ),
         ("commits", status.commits.to_string()),
     ] {

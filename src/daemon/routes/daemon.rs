@@ -44,7 +44,7 @@ pub(super) async fn stop(State(context): State<Context>, bytes: Bytes) -> Answer
     Ok(Json(status))
 }
 
-async fn describe(context: &Context) -> Result<DaemonStatus, Failure> {
+pub(in crate::daemon) async fn describe(context: &Context) -> Result<DaemonStatus, Failure> {
     let (live, queued) = context
         .handle
         .counts()
@@ -63,6 +63,7 @@ async fn describe(context: &Context) -> Result<DaemonStatus, Failure> {
         memory: 0,
         memory_claimed: 0,
         engine: None,
+        log: context.log.as_ref().map(|path| path.display().to_string()),
         commits: context.handle.commits(),
         problems: Vec::new(),
     })

@@ -1,7 +1,7 @@
 //! The routes, one file a verb. [`table`] has all of them, with what is to be
 //! known of each; `docs/openapi.json` is made of it.
 
-mod daemon;
+pub(super) mod daemon;
 mod doctor;
 mod events;
 mod inspect;
@@ -16,9 +16,9 @@ mod stop;
 mod wait;
 
 use super::endpoint::Endpoint;
-use super::openapi;
 use super::respond::Failure;
 use super::server::Context;
+use super::{metrics, openapi};
 use crate::model::{Error, ErrorCode};
 use axum::Router;
 use axum::http::{Method, Uri};
@@ -42,6 +42,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         daemon::end(),
         doctor::endpoint(),
         openapi::endpoint(),
+        metrics::endpoint(),
     ]
 }
 

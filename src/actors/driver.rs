@@ -37,6 +37,8 @@ pub(super) struct Driver {
     pub(super) container_id: Option<String>,
     /// The shim of the run that was launched by this driver itself.
     pub(super) attached: Option<Attached>,
+    /// The run whose image was gone when its container was to be created.
+    pub(super) built_again: Option<u32>,
 }
 
 /// Drives a session until its generation is over; says why it is.
@@ -59,6 +61,7 @@ async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Inf
         signals,
         container_id: None,
         attached: None,
+        built_again: None,
     };
     loop {
         let record = driver.record();

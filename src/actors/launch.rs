@@ -285,6 +285,16 @@ pub(super) async fn launch(
                 .fail(number, Error::new(ErrorCode::RuntimeUnavailable, message))
                 .await
         }
+        Err(Failure::ImageGone(error)) => {
+            // Of a further run it was all there was.
+            if run.how == How::Next || driver.built_again == Some(number) {
+                return driver.fail(number, error).await;
+            }
+            driver.built_again = Some(number);
+            let step = "the image is gone; getting it again".to_owned();
+            let again = EventKind::Preparing { step };
+            driver.link.record(number, vec![again]).await
+        }
         Err(Failure::Run(error)) => driver.fail(number, error).await,
     }
 }
@@ -315,6 +325,8 @@ enum Placed {
 
 enum Failure {
     Unavailable(String),
+    /// Somebody removed the image after it was built or found; there is no container.
+    ImageGone(Error),
     Run(Error),
 }
 
@@ -322,6 +334,7 @@ impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         match error {
             RuntimeError::Unavailable { cause, .. } => Self::Unavailable(cause),
+            gone @ RuntimeError::Image { .. } => Self::ImageGone(gone.into()),
             other => Self::Run(other.into()),
         }
     }

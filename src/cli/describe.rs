@@ -3,7 +3,8 @@
 //! Invariant: only what was recorded is told; nothing is looked up.
 
 use super::time;
-use crate::model::{AgentEvent, Event, EventKind};
+use crate::model::{AgentEvent, Event, EventKind, Timestamp};
+use std::time::Duration;
 
 /// What an agent reports of itself. When it runs its own lines are shown instead.
 fn of_agent(event: &AgentEvent) -> Option<String> {
@@ -18,6 +19,32 @@ fn of_agent(event: &AgentEvent) -> Option<String> {
             let colon = if first.is_empty() { "" } else { ": " };
             Some(format!("{outcome}{colon}{first}"))
         }
+    }
+}
+
+/// An image that was built so long ago may hold an old clone, and old tools.
+const BUILT_OLD: Duration = Duration::from_secs(7 * 86_400);
+/// A pulled one gets old more slowly: its maker decides when there is a newer one.
+const PULLED_OLD: Duration = Duration::from_secs(30 * 86_400);
+
+/// The image that is used because it was there: how old it is, and what to do
+/// about that.
+#[must_use]
+pub fn image_there(now: Timestamp, created: Option<Timestamp>, pulled: bool) -> String {
+    let Some(created) = created else {
+        return "using the image that is there".to_owned();
+    };
+    let ago = time::ago(now, created);
+    let age = now.since(created);
+    match pulled {
+        false if age >= BUILT_OLD => {
+            format!("warning: cached image built {ago}; --build rebuilds it")
+        }
+        false => format!("using the cached image built {ago}"),
+        true if age >= PULLED_OLD => {
+            format!("warning: the local image was made {ago}; --pull gets a newer one")
+        }
+        true => format!("using the local image, made {ago}"),
     }
 }
 
@@ -51,10 +78,7 @@ pub fn describe(event: &Event) -> Option<String> {
             cached: true,
             created,
             ..
-        } => match created {
-            Some(created) => format!("using the image built {}", time::ago(event.time, *created)),
-            None => "using the image that is there".to_owned(),
-        },
+        } => image_there(event.time, *created, false),
         EventKind::BuildComplete { seconds, .. } => format!("image built in {seconds:.1} s"),
         EventKind::Creating { .. } => return None,
         EventKind::Agent { event } => return of_agent(event),
@@ -97,7 +121,29 @@ pub fn describe(event: &Event) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
+
+    #[test]
+    fn an_image_says_how_old_it_is_and_what_to_do() {
+        let now = Timestamp(100 * 86_400 * 1_000_000_000);
+        let days = |days: i64| Some(Timestamp(now.0 - days * 86_400 * 1_000_000_000));
+        for (created, pulled, words) in [
+            (None, false, "using the image that is there"),
+            (days(3), false, "using the cached image built 3d ago"),
+            (
+                days(12),
+                false,
+                "warning: cached image built 12d ago; --build rebuilds it",
+            ),
+            (days(12), true, "using the local image, made 12d ago"),
+            (
+                days(31),
+                true,
+                "warning: the local image was made 31d ago; --pull gets a newer one",
+            ),
+        ] {
+            assert_eq!(image_there(now, created, pulled), words);
+        }
+    }
 
     #[test]
     fn what_has_no_line_of_its_own_is_put_into_words() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,7 +5,7 @@
 //! sessions never mix within a line. Nothing that an agent writes controls a
 //! terminal, unless raw bytes were asked for.
 
-use super::describe::describe;
+use super::describe::{describe, image_there};
 use super::error::Failure;
 use super::text::Sanitizer;
 use super::ui::Ui;
@@ -71,6 +71,8 @@ pub struct Printer {
     /// Runs whose program began: how their image was built is of no interest.
     began: HashSet<(Ulid, u32)>,
     codes: HashMap<(Ulid, u32), u8>,
+    /// Sessions whose image nobody here builds.
+    pulled: HashSet<Ulid>,
 }
 
 impl Printer {
@@ -84,6 +86,7 @@ impl Printer {
             open: HashMap::new(),
             began: HashSet::new(),
             codes: HashMap::new(),
+            pulled: HashSet::new(),
         }
     }
 
@@ -105,7 +108,12 @@ impl Printer {
         let run = (event.ulid, event.event.run);
         match &event.event.kind {
             EventKind::Output(output) => return self.output(ui, event, output),
-            EventKind::Created { spec } => self.knows(event.ulid, spec.agent),
+            EventKind::Created { spec } => {
+                self.knows(event.ulid, spec.agent);
+                if spec.runtime == RuntimeName::Docker && !spec.pod.dockerfile {
+                    self.pulled.insert(event.ulid);
+                }
+            }
             EventKind::ContainerStarted { .. } => self.began(event.ulid, event.event.run),
             EventKind::ContainerExited { code, .. } => {
                 self.codes.insert(run, *code);
@@ -334,6 +342,18 @@ impl Printer {
                     "note: runs as a plain process of this machine: nothing isolates it".to_owned()
                 })
             }
+            (
+                Beside::Everything,
+                EventKind::BuildComplete {
+                    seconds,
+                    cached,
+                    created,
+                    ..
+                },
+            ) if self.pulled.contains(&event.ulid) => Some(match cached {
+                true => image_there(event.event.time, *created, true),
+                false => format!("image pulled in {seconds:.1} s"),
+            }),
             (Beside::Everything, _) => describe(&event.event),
             (Beside::Trouble, EventKind::Note { code, .. }) if code == "adopted" => None,
             (

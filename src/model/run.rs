@@ -259,6 +259,9 @@ impl RunState {
 
             (Phase::Queued | Phase::Preparing, E::Preparing { .. }) => go(Phase::Preparing),
 
+            // Its image is gone, and nothing was made of it: from the beginning.
+            (Phase::Creating { .. }, E::Preparing { .. }) => go(Phase::Preparing),
+
             (Phase::Preparing, E::BuildStarted { attempt, .. }) => {
                 go(Phase::Building { attempt: *attempt })
             }

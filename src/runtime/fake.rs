@@ -259,7 +259,19 @@ impl Runtime for Fake {
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<String> {
-        self.on_container(&request.owner, "create", &request.name, "")
+        let error = |cause: String| match cause == script::NO_IMAGE {
+            true => RuntimeError::Image {
+                tag: request.image.clone(),
+                cause,
+                hint: None,
+            },
+            false => RuntimeError::Container {
+                container: request.name.clone(),
+                cause,
+            },
+        };
+        let what = format!("{} ", request.name);
+        self.call(&self.dir_of(&request.owner), "create", &what, error)
             .await?;
         self.inner.create(&beneath(request)).await
     }

@@ -190,3 +190,26 @@ fn a024_an_unchanged_context_is_not_built_again() {
         foreground.stderr
     );
 }
+
+#[test]
+fn an_image_that_vanishes_is_built_once_more() {
+    let env = TestEnv::new();
+    let gone = |name: &str, times: u32| {
+        let create = json!({"gone": true, "times": times});
+        let pod = env.fake_pod(name).plain();
+        pod.fake(json!({"calls": {"create": create}})).make()
+    };
+    let id = env.start(&[&gone("once", 1), "--prompt", "[[print ran]]"]);
+    assert_eq!(env.wait(&id), 0);
+    let events = env.events(&id);
+    assert_eq!(lines(&events, "stdout"), ["ran"]);
+    assert_eq!(of_kind(&events, "build_started").len(), 2);
+    assert_eq!(of_kind(&events, "run_started").len(), 1);
+
+    let id = env.start(&[&gone("twice", 2), "--prompt", "x"]);
+    assert_eq!(env.wait(&id), 125);
+    let events = env.events(&id);
+    assert_eq!(of_kind(&events, "build_started").len(), 2);
+    let message = only(&events, "error")["message"].as_str();
+    assert!(message.is_some_and(|m| m.contains("no such image")));
+}

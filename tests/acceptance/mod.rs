@@ -11,6 +11,7 @@ mod library;
 mod logs;
 mod pods;
 mod recovery;
+mod registries;
 mod resume;
 mod security;
 mod signals;

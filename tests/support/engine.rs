@@ -189,6 +189,15 @@ pub fn remove_image(image: &str) {
     });
 }
 
+/// The architecture that images have to be for.
+pub fn architecture() -> String {
+    block_on(async {
+        let version = negotiated().await.version().await;
+        let version = version.expect("the engine says what it is");
+        version.arch.expect("and for what")
+    })
+}
+
 /// Loads an empty image that says it is for `architecture`.
 #[track_caller]
 pub fn load_image_for(tag: &str, architecture: &str) {

@@ -9,6 +9,7 @@ pub mod http;
 pub mod pods;
 pub mod process;
 pub mod procfs;
+pub mod registry;
 
 pub use env::TestEnv;
 

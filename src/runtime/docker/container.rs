@@ -66,6 +66,8 @@ async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
     let created = engine.client.create_container(Some(options), body);
     match engine.call(SLOW, created).await {
         Ok(created) => Ok(created.id),
+        // It went after it was looked at.
+        Err(failure) if failure.is_missing() => Err(failure.of_image(&request.image)),
         Err(failure) => Err(failure.of_container(&request.name)),
     }
 }

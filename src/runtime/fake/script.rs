@@ -18,7 +18,8 @@
 //! of all pods for the engine as a whole (`check`, `list`, `remove_session`,
 //! `purge`, and `unavailable`, which then holds for every call). A gate is a FIFO:
 //! the call waits until it was opened for writing and closed again. `times` says
-//! how often an error happens before the call succeeds.
+//! how often an error happens before the call succeeds. With `gone` a `create`
+//! finds no image any more.
 
 use crate::model::{RuntimeName, Timestamp};
 use crate::runtime::{ExitInfo, Result, RuntimeError};
@@ -28,6 +29,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use tokio::net::unix::pipe;
+
+/// What a call says whose image is gone.
+pub(super) const NO_IMAGE: &str = "there is no such image";
 
 const FILE: &str = "fake.json";
 const LOG: &str = "fake.log";
@@ -79,6 +83,7 @@ pub(super) struct Call {
     pub(super) gate: Option<PathBuf>,
     pub(super) error: Option<String>,
     pub(super) conflict: bool,
+    pub(super) gone: bool,
     pub(super) times: Option<u32>,
 }
 
@@ -87,6 +92,9 @@ impl Call {
     pub(super) fn cause(&self) -> Option<String> {
         if self.conflict {
             return Some("its name is taken by a container that is not cldpd's".to_owned());
+        }
+        if self.gone {
+            return Some(NO_IMAGE.to_owned());
         }
         self.error.clone()
     }

@@ -213,3 +213,80 @@ fn an_image_that_vanishes_is_built_once_more() {
     let message = only(&events, "error")["message"].as_str();
     assert!(message.is_some_and(|m| m.contains("no such image")));
 }
+
+#[test]
+fn a027_a_build_secret_is_in_the_build_and_nowhere_else() {
+    let env = TestEnv::new();
+    let secret = |kind: &str| format!("S3cr3t-{kind}-{}-value", env.tag());
+    let (token, key) = (secret("token"), secret("key"));
+    let dockerfile = "FROM scratch\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\nWORKDIR /tmp\n\
+         ARG CLDPD_SCRIPT=\"[[read /run/secrets/NPM]][[print]][[read /run/secrets/key]]\"\n\
+         RUN --mount=type=secret,id=NPM,required=true --mount=type=secret,id=key,required=true \
+         [\"/bin/claude\"]\n";
+    let pod = env
+        .docker_pod("secret")
+        .plain()
+        .dockerfile(dockerfile)
+        .json(json!({"secrets": [
+            {"name": "NPM", "env": "NPM_TOKEN", "as": "build"},
+            {"name": "key", "file": "key", "as": "build"},
+        ]}))
+        .make();
+    let file = env.home().join("pods").join(&pod).join("key");
+    std::fs::write(&file, format!("{key}\n")).expect("the home is ours");
+    let start = |token: &str| {
+        let start = env.cldpd(["start", "-d", &pod, "--prompt", "[[print ran]]"]);
+        let id = start.env("NPM_TOKEN", token).run().ok();
+        let id = id.trim().to_owned();
+        let code = env.wait(&id);
+        assert_eq!(code, 0, "{:#?}", env.events(&id));
+        id
+    };
+    let first = start(&token);
+    let events = env.events(&first);
+    let whole = serde_json::Value::from(events.clone()).to_string();
+    for name in ["NPM", "key"] {
+        assert!(whole.contains(&format!("[redacted:{name}]")), "{whole}");
+    }
+    let image = format!("cldpd-{pod}");
+    let mut told = vec![
+        whole,
+        engine::image_json(&image).to_string(),
+        engine::image_history(&image),
+        env.inspect(&first).to_string(),
+    ];
+    // Whoever brings other values has the same image.
+    std::fs::write(&file, "another-value").expect("the home is ours");
+    let second = start("another-token");
+    assert_eq!(built(&env, &second), (built(&env, &first).0, true));
+
+    env.stop_daemon();
+    let log = std::fs::read_to_string(env.home().join("log/daemon.log"));
+    told.push(log.expect("it is there"));
+    for text in &told {
+        for value in [&token, &key] {
+            assert!(!text.contains(value.as_str()), "{text}");
+        }
+    }
+    let mut open = vec![env.home().join("journal"), env.home().join("sessions")];
+    while let Some(place) = open.pop() {
+        for entry in std::fs::read_dir(&place)
+            .expect("the home is ours")
+            .flatten()
+        {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+                continue;
+            }
+            let Ok(bytes) = std::fs::read(entry.path()) else {
+                continue;
+            };
+            for value in [&token, &key] {
+                let found = bytes
+                    .windows(value.len())
+                    .any(|part| part == value.as_bytes());
+                assert!(!found, "{}", entry.path().display());
+            }
+        }
+    }
+}

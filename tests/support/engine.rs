@@ -158,6 +158,18 @@ pub fn image_json(image: &str) -> serde_json::Value {
     })
 }
 
+/// The steps of an image, as `docker history` shows them.
+#[track_caller]
+pub fn image_history(image: &str) -> String {
+    block_on(async {
+        let found = negotiated().await.image_history(image).await;
+        format!(
+            "{:?}",
+            found.unwrap_or_else(|e| panic!("image {image}: {e}"))
+        )
+    })
+}
+
 /// Whether there is such an image.
 pub fn image_exists(image: &str) -> bool {
     block_on(async { negotiated().await.inspect_image(image).await.is_ok() })

@@ -45,11 +45,16 @@ enum Kind {
 impl Context {
     /// Looks through `dir`, but for what `.dockerignore` says. What is neither
     /// a file, a directory nor a symbolic link is left out, since an archive
-    /// cannot carry its meaning.
-    pub(super) fn read(dir: &Path) -> Result<Self> {
+    /// cannot carry its meaning. So are the files `hidden`: what is a secret is
+    /// not in an image because it lies beside the Dockerfile.
+    pub(super) fn read(dir: &Path, hidden: &[PathBuf]) -> Result<Self> {
         let root = dir
             .canonicalize()
             .map_err(|source| unreadable(dir, source))?;
+        let hidden: HashSet<PathBuf> = hidden
+            .iter()
+            .filter_map(|path| path.canonicalize().ok())
+            .collect();
         let ignore = Ignore::read(&root)?;
         let mut entries = Vec::new();
         // Directories that are ignored and may hold what is not.
@@ -64,6 +69,9 @@ impl Context {
                 let item = item.map_err(|source| unreadable(&full, source))?;
                 let path = relative.join(item.file_name());
                 let (ignored, matches) = ignore.look(&path, &above);
+                if hidden.contains(&root.join(&path)) {
+                    continue;
+                }
                 if ignored && !ignore.may_hold_exceptions(&path) {
                     continue;
                 }
@@ -262,7 +270,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn digest(dir: &Path) -> String {
-        Context::read(dir)
+        Context::read(dir, &[])
             .unwrap()
             .digest(&BTreeMap::new())
             .unwrap()
@@ -295,7 +303,7 @@ mod tests {
         symlink("sub/c", path.join("link")).unwrap();
         differs("target");
         let args = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        let context = Context::read(path).unwrap();
+        let context = Context::read(path, &[]).unwrap();
         assert_ne!(context.digest(&args).unwrap(), digest(path));
     }
 
@@ -327,7 +335,10 @@ mod tests {
         std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
 
         let mut bytes = Vec::new();
-        Context::read(path).unwrap().archive(&mut bytes).unwrap();
+        Context::read(path, &[])
+            .unwrap()
+            .archive(&mut bytes)
+            .unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut names = Vec::new();
         for entry in archive.entries().unwrap() {
@@ -372,7 +383,7 @@ mod tests {
         // What is ignored need not even be readable.
         symlink("loop", path.join("node_modules/loop")).unwrap();
         let names = |path: &Path| -> Vec<String> {
-            let context = Context::read(path).unwrap();
+            let context = Context::read(path, &[]).unwrap();
             let paths = context.entries.iter().map(|entry| &entry.path);
             paths.map(|path| path.display().to_string()).collect()
         };
@@ -402,14 +413,32 @@ mod tests {
         assert!(names.iter().any(|name| name == "secret.env"));
 
         std::fs::write(path.join("Dockerfile.dockerignore"), "a\n[\n").unwrap();
-        let error = Context::read(path).err().unwrap().to_string();
+        let error = Context::read(path, &[]).err().unwrap().to_string();
         assert!(error.contains("Dockerfile.dockerignore"), "{error}");
         assert!(error.contains("line 2"), "{error}");
     }
 
     #[test]
+    fn a_secrets_file_is_no_part_of_the_context() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        for name in ["Dockerfile", "token", "other"] {
+            std::fs::write(path.join(name), name).unwrap();
+        }
+        let hidden = [path.join("token"), path.join("nowhere")];
+        let context = Context::read(path, &hidden).unwrap();
+        let names = context.entries.iter().map(|entry| entry.path.as_path());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            [Path::new("Dockerfile"), Path::new("other")]
+        );
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named() {
-        let error = Context::read(Path::new("/nowhere/at/all")).err().unwrap();
+        let error = Context::read(Path::new("/nowhere/at/all"), &[])
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("cannot read /nowhere/at/all"));
     }
 }

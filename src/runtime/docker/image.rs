@@ -15,9 +15,11 @@ use super::labels;
 use super::pull;
 use super::sweep::Steps;
 use crate::model::Timestamp;
+use crate::model::spec::{SecretSource, SecretSpec};
 use crate::runtime::{BuildRequest, Image, ImageConfig, Result, RuntimeError};
 use bollard::models::ImageInspect;
 use sha2::{Digest, Sha256};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
@@ -93,8 +95,9 @@ pub(super) async fn ready(
     }
     let args = pod.build_args.clone();
     let dir = pod.dir.clone();
+    let hidden: Vec<PathBuf> = pod.secrets.iter().filter_map(file_of).collect();
     let read = tokio::task::spawn_blocking(move || {
-        let context = Context::read(&dir)?;
+        let context = Context::read(&dir, &hidden)?;
         let digest = context.digest(&args)?;
         Ok::<_, RuntimeError>((context, digest))
     });
@@ -143,6 +146,14 @@ pub(super) async fn ready(
         }
     };
     joined(images.flights.join(&key, lines, work).await, &tag)
+}
+
+/// The file that a secret's value is in.
+fn file_of(secret: &SecretSpec) -> Option<PathBuf> {
+    match &secret.source {
+        SecretSource::File(path) => Some(path.clone()),
+        SecretSource::Env(_) => None,
+    }
 }
 
 /// What one got who joined a build or a pull.

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sees to it that a docker engine answers, for the tests that need one.
+# Sees to it that a docker engine answers, and that curl is there, for the tests
+# that need them.
 #
 # An engine that answers is used as it is. Otherwise, as root: dockerd is
 # installed where apt-get can do that, started in the background, and waited
@@ -118,6 +119,22 @@ drop_stale() {
     rm -f "$file"
 }
 
+# Installs curl, where it is missing and that is possible.
+need_curl() {
+    if command -v curl >/dev/null 2>&1; then
+        return
+    fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        say "curl is not installed: the tests of docs/guide/api.md need it"
+        return
+    fi
+    say "installing curl"
+    DEBIAN_FRONTEND=noninteractive
+    export DEBIAN_FRONTEND
+    apt-get -qq update >&2 || fail "apt-get update failed"
+    apt-get -qq -y install --no-install-recommends curl >&2 || fail "apt-get install curl failed"
+}
+
 # Installs dockerd, where that is possible.
 install_engine() {
     if ! command -v apt-get >/dev/null 2>&1; then
@@ -192,6 +209,8 @@ await_engine() {
     exit 1
 }
 
+# The examples of the API's page are run with it.
+need_curl
 if answers; then
     exit 0
 fi

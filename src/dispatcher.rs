@@ -1,12 +1,13 @@
 //! The library's front door: dispatching sessions and following them, through
 //! the home's daemon or in this process.
 
-use crate::actors::{Follow, Handle, System};
+use crate::actors::{Firehose, Follow, Handle, System};
 use crate::client::{Client, EventStream, Home, Launcher};
 use crate::daemon::Config;
 use crate::model::api::{
-    EventsQuery, Inspection, ListQuery, RemoveRequest, RemoveResponse, ResumeHow, ResumeRequest,
-    RunEnd, SessionView, StartRequest, StopRequest, StopResponse, Task,
+    EventsQuery, FirehoseEvent, FirehoseQuery, Inspection, ListQuery, RemoveRequest,
+    RemoveResponse, ResumeHow, ResumeRequest, RunEnd, SessionView, StartRequest, StopRequest,
+    StopResponse, Task,
 };
 use crate::model::{
     AgentKind, Blob, Error, ErrorCode, Result, RuntimeName, SessionEvent, SessionId, Ulid,
@@ -97,6 +98,22 @@ impl Dispatcher {
         }
     }
 
+    /// Events of all sessions that `query` asks for, in the order in which they
+    /// became durable. With `follow`, and neither `from` nor `since`, what comes
+    /// from now on: nothing that is dispatched afterwards is missed.
+    ///
+    /// # Errors
+    /// `usage` for a cursor that is none.
+    pub async fn events(&self, query: FirehoseQuery) -> Result<AllEvents> {
+        Ok(AllEvents(match &self.inner {
+            Inner::Daemon(client) => AllFeed::Daemon(Box::new(client.firehose(query).await?)),
+            Inner::Here(host) => AllFeed::Here {
+                firehose: Box::new(host.handle.firehose(query)?),
+                batch: Vec::new().into_iter(),
+            },
+        }))
+    }
+
     /// Lets go of a home that was opened in this process, once everything that
     /// was begun is durable. Does nothing when others still use it, or for a daemon's.
     pub async fn close(self) {
@@ -146,6 +163,27 @@ impl Dispatch {
     #[must_use]
     pub fn count(mut self, count: u32) -> Self {
         self.request.count = count;
+        self
+    }
+
+    /// A name for the session, to find it by.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.request.name = Some(name.to_owned());
+        self
+    }
+
+    /// Which model; the pod's, or the agent's own, otherwise.
+    #[must_use]
+    pub fn model(mut self, model: &str) -> Self {
+        self.request.model = Some(model.to_owned());
+        self
+    }
+
+    /// The container goes with the run's end; it cannot be resumed then.
+    #[must_use]
+    pub const fn remove(mut self) -> Self {
+        self.request.remove = true;
         self
     }
 
@@ -360,6 +398,39 @@ impl Events {
                     return Ok(Some(event));
                 }
                 match follow.next().await? {
+                    Some(events) => *batch = events.into_iter(),
+                    None => return Ok(None),
+                }
+            },
+        }
+    }
+}
+
+/// Events of all sessions, one after the other.
+pub struct AllEvents(AllFeed);
+
+enum AllFeed {
+    Daemon(Box<EventStream<FirehoseEvent>>),
+    Here {
+        firehose: Box<Firehose>,
+        batch: std::vec::IntoIter<FirehoseEvent>,
+    },
+}
+
+impl AllEvents {
+    /// The next one; none when there will be no more. Its `cursor` is where a
+    /// later [`Dispatcher::events`] goes on.
+    ///
+    /// # Errors
+    /// When the daemon or the journal fails.
+    pub async fn next(&mut self) -> Result<Option<FirehoseEvent>> {
+        match &mut self.0 {
+            AllFeed::Daemon(stream) => stream.next().await.transpose(),
+            AllFeed::Here { firehose, batch } => loop {
+                if let Some(event) = batch.next() {
+                    return Ok(Some(event));
+                }
+                match firehose.next().await? {
                     Some(events) => *batch = events.into_iter(),
                     None => return Ok(None),
                 }

@@ -32,7 +32,7 @@ pub mod pod;
 pub mod runtime;
 pub mod store;
 
-pub use dispatcher::{Dispatch, Dispatcher, Events, Session};
+pub use dispatcher::{AllEvents, Dispatch, Dispatcher, Events, Session};
 pub use model::{Error, ErrorCode, EventKind, Outcome, Result, SessionEvent};
 pub use pod::Pod;
 pub use runtime::Runtime;

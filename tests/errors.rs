@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The user who owns nothing.
 const NOBODY: u32 = 65534;
 
-struct Case {
+pub struct Case {
     /// What is wrong, in the words.
     name: &'static str,
     /// Provokes it.
@@ -23,10 +23,10 @@ struct Case {
     /// The exit code.
     code: i32,
     /// Standard error.
-    stderr: &'static str,
+    pub stderr: &'static str,
 }
 
-const TABLE: &[Case] = &[
+pub const TABLE: &[Case] = &[
     Case {
         name: "a pod's name that is a path",
         provoke: |env| start(env, "../evil"),

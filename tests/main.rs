@@ -2,7 +2,7 @@
 //!
 //! `acceptance/` has one test for each acceptance statement, named after it;
 //! `errors.rs` provokes every error that a user can meet; `house_rules.rs`
-//! keeps the rules of the source; `api/` holds the API against its description; `cli/` has what was found by hand. None sleeps, polls, or is ignored.
+//! keeps the rules of the source; `guide/` runs the guide; `api/` holds the API against its description; `cli/` has what was found by hand. None sleeps, polls, or is ignored.
 
 mod acceptance;
 mod api;
@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod docker;
 mod errors;
+mod guide;
 mod house_rules;
 mod readme;
 mod shim;

@@ -422,6 +422,7 @@ fn no_path_of_a_machine_is_in_the_tree() {
         "migrations",
         "benches",
         "docker",
+        "docs",
     ] {
         every_file(&root().join(dir), &mut files);
     }

@@ -5,8 +5,11 @@ use crate::errors::TABLE;
 use crate::support::TestEnv;
 use crate::support::process::Output;
 
+/// Does what is answered with a message.
+type Provoke = fn(&TestEnv) -> Output;
+
 /// Messages that the guide quotes beside those of the table of all errors.
-const MORE: [(fn(&TestEnv) -> Output, &str); 2] = [
+const MORE: [(Provoke, &str); 2] = [
     (
         |env| {
             let pod = env.fake_pod("tmpl").make();

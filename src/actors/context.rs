@@ -1,10 +1,11 @@
 //! What every actor and driver of one home shares.
 
+use super::admission::Fate;
 use super::directory::Directory;
 use super::hub::Hub;
 use super::journal::JournalHandle;
 use super::tally::Tally;
-use crate::model::{Error, ErrorCode, HomeId, RuntimeName, Ulid};
+use crate::model::{Error, ErrorCode, EventKind, HomeId, RuntimeName, Spec, Ulid};
 use crate::pod::Pods;
 use crate::runtime::Runtime;
 use crate::runtime::session_dir::SessionDir;
@@ -56,6 +57,33 @@ impl Shared {
     /// The directory of a session.
     pub(super) fn session_dir(&self, session: Ulid) -> SessionDir {
         SessionDir::new(&self.settings.home.join("sessions"), session)
+    }
+
+    /// What was frozen when a session was dispatched.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or has no such session.
+    pub(super) fn spec(&self, session: Ulid) -> Result<Spec, Error> {
+        let events = self.reader.events(session, 0, 1).map_err(Error::from)?;
+        match events.into_iter().next().map(|event| event.kind) {
+            Some(EventKind::Created { spec }) => Ok(*spec),
+            _ => Err(Error::new(
+                ErrorCode::JournalFailed,
+                format!("session {session} has no first event"),
+            )),
+        }
+    }
+
+    /// How a session stands for those that come after it; nothing while it is live.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub(super) fn fate(&self, session: Ulid) -> Result<Option<Fate>, Error> {
+        let record = self.reader.session(session).map_err(Error::from)?;
+        Ok(match record {
+            Some(record) => Fate::of(&record),
+            None => Some(Fate::removed(&session.to_string())),
+        })
     }
 
     /// The runtime of that name.

@@ -48,6 +48,13 @@ impl Directory {
         self.lock().values().any(|entry| entry.id == *id)
     }
 
+    /// What people call a session; its ULID when it is not there.
+    pub(super) fn name(&self, session: Ulid) -> String {
+        let entries = self.lock();
+        let entry = entries.get(&session);
+        entry.map_or_else(|| session.to_string(), |entry| entry.id.to_string())
+    }
+
     /// The live session of that name.
     pub(super) fn live_by_name(&self, name: &str) -> Option<SessionId> {
         self.lock()

@@ -9,7 +9,7 @@ use crate::model::ids::check_session_name;
 use crate::model::spec::{BuildOptions, Limits};
 use crate::model::{
     AgentKind, Blob, Error, ErrorCode, EventKind, How, Result, RuntimeName, SessionId,
-    SessionRecord, Spec, Timestamp, Ulid,
+    SessionRecord, Spec, Timestamp, Ulid, WaitsFor,
 };
 use crate::pod::Pod;
 use crate::store::{Append, RequestRow};
@@ -61,6 +61,13 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
             return Err(Error::new(ErrorCode::Refused, message).hint("choose another name"));
         }
     }
+    let mut after = Vec::new();
+    for name in &request.after {
+        let session = shared.directory.resolve(name)?;
+        if !after.contains(&session) {
+            after.push(session);
+        }
+    }
     let mut plan = Plan {
         sessions: Vec::new(),
         notes: Vec::new(),
@@ -78,8 +85,8 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
         let values = Values::gather(&pod.spec, own, &caller, runtime, false)?;
         for _ in 0..request.count {
             let values = values.clone();
-            plan.sessions
-                .push(planned(shared, request, &pod, values, now, &plan.sessions));
+            let session = planned(shared, request, &pod, values, &after, now, &plan.sessions);
+            plan.sessions.push(session);
         }
     }
     Ok(plan)
@@ -124,11 +131,17 @@ fn planned(
     request: &StartRequest,
     pod: &Pod,
     values: Values,
+    after: &[Ulid],
     now: Timestamp,
     others: &[Planned],
 ) -> Planned {
     let (ulid, id) = loop {
-        let ulid = Ulid::from_parts(now.millis(), Ulid::generate().random());
+        let random = Ulid::generate().random();
+        // In the order in which they are asked for: that is also how they are served.
+        let ulid = match others.last() {
+            None => Ulid::from_parts(now.millis(), random >> 1),
+            Some(last) => Ulid(last.ulid.0 + 1 + (random >> 16)),
+        };
         let id = SessionId::new(&pod.spec.name, ulid);
         if !shared.directory.has_id(&id) && others.iter().all(|other| other.id != id) {
             break (ulid, id);
@@ -151,9 +164,13 @@ fn planned(
         },
         remove: request.remove,
         limits: limits(shared, pod),
-        timeout: request.timeout.or(pod.timeout),
+        // Said as 0 it is none, over the pod's.
+        timeout: request
+            .timeout
+            .or(pod.timeout)
+            .filter(|seconds| *seconds > 0),
         priority: request.priority,
-        after: Vec::new(),
+        after: after.to_vec(),
         zone: request.zone.clone(),
     };
     Planned {
@@ -234,18 +251,18 @@ pub(super) fn discard(shared: &Shared, plan: &Plan) {
 pub(super) fn appends(
     plan: Plan,
     generations: &[u64],
-    places: Vec<Option<u32>>,
+    waits: Vec<Option<(Option<u32>, WaitsFor)>>,
     request: (Ulid, [u8; 32]),
     now: Timestamp,
 ) -> Result<(Vec<Append>, Vec<SessionRecord>, StartResponse)> {
     let Plan { sessions, notes } = plan;
     let dispatched = sessions
         .iter()
-        .zip(&places)
-        .map(|(session, place)| Dispatched {
+        .zip(&waits)
+        .map(|(session, waits)| Dispatched {
             id: session.id.clone(),
             ulid: session.ulid,
-            position: *place,
+            position: waits.as_ref().and_then(|(place, _)| *place),
         })
         .collect();
     let response = StartResponse {
@@ -263,9 +280,10 @@ pub(super) fn appends(
     let mut rows = vec![row];
     let mut appends = Vec::new();
     let mut records = Vec::new();
-    for ((session, generation), position) in sessions.into_iter().zip(generations).zip(places) {
+    for ((session, generation), waits) in sessions.into_iter().zip(generations).zip(waits) {
         let mut recorder = Recorder::new(session.ulid);
-        let reason = position.map(|_| "waiting for a free place".to_owned());
+        let position = waits.as_ref().and_then(|(place, _)| *place);
+        let reason = waits.map(|(_, what)| what.to_string());
         let kinds = vec![
             (
                 now,

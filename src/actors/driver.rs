@@ -5,6 +5,7 @@
 //! daemon, goes on where this one was. An error here means that this generation
 //! is over, not that the run failed: what fails a run is recorded as `error`.
 
+use super::admission::{Demand, Fate, Verdict};
 use super::capture::{self, Attached};
 use super::cleanup;
 use super::launch;
@@ -23,6 +24,9 @@ use tracing::Instrument as _;
 
 /// How long an engine that does not answer is left alone before it is asked again.
 pub(super) const ENGINE_RETRY: Duration = Duration::from_secs(2);
+
+/// Why a run is over that a user took back.
+pub(super) const TAKEN_BACK: &str = "taken back before it ran";
 
 /// Why a driver ends.
 pub(super) type Over = Error;
@@ -52,7 +56,7 @@ pub(super) async fn drive(link: Link, signals: mpsc::UnboundedReceiver<Signal>) 
 }
 
 async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Infallible, Over> {
-    let spec = Arc::new(load_spec(&link)?);
+    let spec = Arc::new(link.shared.spec(link.ulid)?);
     let runtime = link.shared.runtime(spec.runtime)?.clone();
     let mut driver = Driver {
         link,
@@ -70,21 +74,6 @@ async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Inf
             continue;
         };
         driver.step(&record, run).await?;
-    }
-}
-
-fn load_spec(link: &Link) -> Result<Spec, Over> {
-    let events = link
-        .shared
-        .reader
-        .events(link.ulid, 0, 1)
-        .map_err(Error::from)?;
-    match events.into_iter().next().map(|event| event.kind) {
-        Some(EventKind::Created { spec }) => Ok(*spec),
-        _ => Err(Error::new(
-            ErrorCode::JournalFailed,
-            "a session without its first event",
-        )),
     }
 }
 
@@ -160,30 +149,35 @@ impl Driver {
 
     async fn await_slot(&mut self, record: &SessionRecord, run: &RunRecord) -> Result<(), Over> {
         let number = run.number;
-        let enqueue = Enqueue {
-            session: self.link.ulid,
-            asked: run.queued,
-            pod: self.spec.pod.name.clone(),
-            pod_max: self.spec.pod.max_parallel,
-        };
-        self.link
-            .supervisor
-            .send(enqueue)
-            .await
-            .map_err(|_| gone())?;
+        let demand = Demand::new(self.link.ulid, &self.spec, number, run.queued);
+        let enqueued = self.link.supervisor.send(Enqueue(demand)).await;
+        enqueued.map_err(|_| gone())?;
         let acquired = self.link.supervisor.send(Acquire(self.link.ulid)).await;
         let slot = acquired.map_err(|_| gone())?.0;
         let mut published = self.link.published.clone();
         tokio::select! {
             biased;
             () = Self::stop_asked(&mut published, number, None) => return Ok(()),
-            granted = slot => {
-                granted.map_err(|_| gone())?;
-            }
+            told = slot => match told.map_err(|_| gone())? {
+                Verdict::Go => {}
+                Verdict::Never(why) => return self.give_up(record, &why).await,
+            },
         }
         let step = "checking what the pod needs".to_owned();
         let admitted = EventKind::Preparing { step };
         launch::build(self, record, run, 1, Some(admitted)).await
+    }
+
+    /// What the session was to run after did not succeed: nothing of it will run,
+    /// the last first, so that none begins when the one before it ends.
+    async fn give_up(&mut self, record: &SessionRecord, why: &str) -> Result<(), Over> {
+        let live = record.runs.iter().filter(|run| !run.state.is_ended());
+        for run in live.rev() {
+            let kinds = taken_back(Timestamp::now(), why);
+            self.link.record_with(run.number, kinds, Vec::new()).await?;
+            self.over(run.number).await?;
+        }
+        Ok(())
     }
 
     async fn cancel(&mut self, number: u32, place: Option<Place>) -> Result<(), Over> {
@@ -197,7 +191,7 @@ impl Driver {
                 tokio::time::sleep(ENGINE_RETRY).await;
             }
         }
-        let kinds = taken_back(Timestamp::now());
+        let kinds = taken_back(Timestamp::now(), TAKEN_BACK);
         self.link.record_with(number, kinds, Vec::new()).await?;
         self.over(number).await
     }
@@ -249,11 +243,9 @@ impl Driver {
         {
             cleanup::spool(dir.run(number, place.attempt)).await;
         }
-        self.link
-            .supervisor
-            .send(Release(self.link.ulid))
-            .await
-            .map_err(|_| gone())
+        let fate = Fate::of(&record);
+        let released = self.link.supervisor.send(Release(self.link.ulid, fate));
+        released.await.map_err(|_| gone())
     }
 
     /// Ends the run with an error in place of what did not happen.
@@ -275,8 +267,8 @@ pub(super) fn failure(error: Error) -> EventKind {
 }
 
 /// The end of a run that was taken back before it ran.
-pub(super) fn taken_back(now: Timestamp) -> Vec<(Timestamp, EventKind)> {
-    let message = "taken back before it ran".to_owned();
+pub(super) fn taken_back(now: Timestamp, why: &str) -> Vec<(Timestamp, EventKind)> {
+    let message = why.to_owned();
     let code = ErrorCode::Cancelled;
     let outcome = Outcome::Cancelled;
     vec![

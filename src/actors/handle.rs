@@ -3,20 +3,19 @@
 //! What changes something runs in a task of its own, so that a caller who goes
 //! away does not leave it half done. A repeated request id is answered as before.
 
+use super::admission::{Demand, Fate};
 use super::cleanup;
 use super::context::Shared;
 use super::directory;
-use super::dispatch;
+use super::dispatch::{self, Plan, Planned};
 use super::session::{Kill, Record, Session, Stop};
-use super::supervisor::{Child, Enqueue, Outlook, Supervisor};
+use super::supervisor::{Child, LookAtQueue, Release, Reserve, Settle, Supervisor};
 use super::view;
 use crate::model::api::{
     KillRequest, RemoveRequest, RemoveResponse, StartRequest, StartResponse, StopRequest,
     StopResponse,
 };
-use crate::model::{
-    Error, ErrorCode, EventKind, Result, SessionRecord, Spec, Timestamp, Ulid, signal,
-};
+use crate::model::{Error, ErrorCode, Result, SessionRecord, Timestamp, Ulid, signal};
 use crate::store::RequestRow;
 use actix::Addr;
 use serde::Serialize;
@@ -97,35 +96,25 @@ impl Handle {
         }
         let shared = self.shared.clone();
         let plan = blocking(move || dispatch::write_values(&shared, &plan).map(|()| plan)).await?;
-        let mut places = Vec::new();
-        for (session, nth) in plan.sessions.iter().zip(0..) {
-            let (pod, pod_max) = (session.spec.pod.name.clone(), session.spec.pod.max_parallel);
-            places.push(self.ask(Outlook { pod, pod_max, nth }).await?);
+        let ulids: Vec<Ulid> = plan.sessions.iter().map(|session| session.ulid).collect();
+        if let Err(error) = self.reserve(&plan, now).await {
+            let shared = self.shared.clone();
+            let discard = move || {
+                dispatch::discard(&shared, &plan);
+                Err(error)
+            };
+            return blocking(discard).await;
         }
-        // All at once: a journal that is reopened in between voids all of them or none.
-        let ulids = plan.sessions.iter().map(|session| session.ulid).collect();
-        let claims = self.shared.journal.claim_all(ulids).await?;
-        let generations: Vec<u64> = claims.iter().map(|claim| claim.generation).collect();
-        let limits: Vec<Option<u32>> = plan
-            .sessions
-            .iter()
-            .map(|session| session.spec.pod.max_parallel)
-            .collect();
-        let (appends, records, response) =
-            dispatch::appends(plan, &generations, places, (id, hash), now)?;
-        for result in self.shared.journal.append(appends).await? {
-            result.map_err(|refused| Error::new(ErrorCode::Internal, refused.to_string()))?;
-        }
-        for (record, pod_max) in records.iter().zip(limits) {
+        // What was let go already is not told before it is recorded.
+        let recorded = self.record(plan, &ulids, (id, hash), now).await;
+        let Ok((records, response)) = recorded else {
+            for ulid in ulids {
+                self.ask(Release(ulid, None)).await?;
+            }
+            return recorded.map(|(_, response)| response);
+        };
+        for record in &records {
             self.shared.directory.put(record);
-            let (session, pod) = (record.ulid, record.pod.clone());
-            self.ask(Enqueue {
-                session,
-                asked: record.created,
-                pod,
-                pod_max,
-            })
-            .await?;
             // It is recorded: an actor that cannot be made now is made later, and
             // those of the others all the same.
             if let Err(error) = self.ask(Child(record.ulid)).await? {
@@ -133,6 +122,50 @@ impl Handle {
             }
         }
         Ok(response)
+    }
+
+    /// Puts what is about to be recorded in the queue.
+    async fn reserve(&self, plan: &Plan, now: Timestamp) -> Result<()> {
+        let demand = |session: &Planned| Demand::new(session.ulid, &session.spec, 0, now);
+        self.ask(Reserve(plan.sessions.iter().map(demand).collect()))
+            .await??;
+        let mut awaited: Vec<Ulid> = Vec::new();
+        for session in &plan.sessions {
+            awaited.extend(&session.spec.after);
+        }
+        awaited.sort_unstable();
+        awaited.dedup();
+        // Looked at only now: an end that comes later is told to the queue by itself.
+        for awaited in awaited {
+            if let Some(fate) = self.shared.fate(awaited)? {
+                self.ask(Settle(awaited, fate)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        plan: Plan,
+        ulids: &[Ulid],
+        request: (Ulid, [u8; 32]),
+        now: Timestamp,
+    ) -> Result<(Vec<SessionRecord>, StartResponse)> {
+        let waits = self.ask(LookAtQueue(Some(ulids.to_vec()))).await?;
+        // All at once: a journal that is reopened in between voids all of them or none.
+        let claims = self.shared.journal.claim_all(ulids.to_vec()).await?;
+        let generations: Vec<u64> = claims.iter().map(|claim| claim.generation).collect();
+        let shown = |ulid: &Ulid| {
+            let waits = waits.get(ulid)?;
+            Some((waits.place(), waits.shown(&self.shared.directory)))
+        };
+        let waits = ulids.iter().map(shown).collect();
+        let (appends, records, response) =
+            dispatch::appends(plan, &generations, waits, request, now)?;
+        for result in self.shared.journal.append(appends).await? {
+            result.map_err(|refused| Error::new(ErrorCode::Internal, refused.to_string()))?;
+        }
+        Ok((records, response))
     }
 
     /// Asks a session to stop: its current run, and those that wait behind it;
@@ -271,6 +304,8 @@ impl Handle {
         if request.history && left.is_none() {
             self.shared.journal.delete(ulid).await?;
             self.shared.directory.remove(ulid);
+            let fate = Fate::removed(record.id.as_str());
+            self.ask(Settle(ulid, fate)).await?;
         }
         Ok(RemoveResponse {
             id: record.id,
@@ -345,17 +380,6 @@ impl Handle {
     pub(super) fn load(&self, ulid: Ulid) -> Result<SessionRecord> {
         let record = self.shared.reader.session(ulid).map_err(Error::from)?;
         record.ok_or_else(|| directory::not_found(&ulid.to_string()))
-    }
-
-    pub(super) fn spec(&self, ulid: Ulid) -> Result<Spec> {
-        let events = self.shared.reader.events(ulid, 0, 1).map_err(Error::from)?;
-        match events.into_iter().next().map(|event| event.kind) {
-            Some(EventKind::Created { spec }) => Ok(*spec),
-            _ => Err(Error::new(
-                ErrorCode::JournalFailed,
-                "a session without its first event",
-            )),
-        }
     }
 
     /// Does `work` once for a request id; a repetition gets the recorded answer.

@@ -43,6 +43,7 @@ mod tally;
 mod tracker;
 mod view;
 
+pub use admission::Load;
 pub use context::Settings;
 pub use follow::{Firehose, Follow};
 pub use handle::Handle;

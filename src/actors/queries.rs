@@ -1,10 +1,11 @@
 //! What the routes and the library ask: nothing here changes anything.
 
+use super::admission::Load;
 use super::directory;
 use super::follow::{Firehose, Follow};
 use super::handle::{Handle, blocking};
 use super::order;
-use super::supervisor::{LookAtQueue, Queue};
+use super::supervisor::{CountRuns, LookAtQueue};
 use super::view;
 use crate::model::api::{
     EventsQuery, FirehoseQuery, Inspection, ListQuery, SessionView, WaitResponse,
@@ -48,7 +49,7 @@ impl Handle {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn list(&self, query: ListQuery) -> Result<Vec<SessionView>> {
-        let positions = self.queue().await?.positions;
+        let waits = self.ask(LookAtQueue(None)).await?;
         let shared = self.shared.clone();
         blocking(move || {
             let limit = query.limit.unwrap_or(usize::MAX);
@@ -59,7 +60,7 @@ impl Handle {
                         continue;
                     };
                     if view::matches(&record, &query) && views.len() < limit {
-                        views.push(view::session(&record, positions.get(&ulid).copied()));
+                        views.push(view::session(&record, waits.get(&ulid), &shared.directory));
                     }
                 }
                 return Ok(views);
@@ -70,8 +71,8 @@ impl Handle {
                 }
                 let record = record.map_err(Error::from)?;
                 if view::matches(&record, &query) {
-                    let position = positions.get(&record.ulid).copied();
-                    views.push(view::session(&record, position));
+                    let waits = waits.get(&record.ulid);
+                    views.push(view::session(&record, waits, &shared.directory));
                 }
             }
             Ok(views)
@@ -86,14 +87,14 @@ impl Handle {
     pub async fn inspect(&self, target: &str) -> Result<Inspection> {
         let ulid = self.shared.directory.resolve(target)?;
         let record = self.load(ulid)?;
-        let spec = self.spec(ulid)?;
-        let position = self.queue().await?.positions.get(&ulid).copied();
+        let spec = self.shared.spec(ulid)?;
+        let waits = self.ask(LookAtQueue(Some(vec![ulid]))).await?;
         let argv = record
             .current_run()
             .map(|run| order::command_line(&spec, &record, run).argv)
             .unwrap_or_default();
         Ok(Inspection {
-            view: view::session(&record, position),
+            view: view::session(&record, waits.get(&ulid), &self.shared.directory),
             spec,
             last_seq: self.shared.reader.last_seq(ulid).map_err(Error::from)?,
             argv,
@@ -123,13 +124,12 @@ impl Handle {
         Firehose::new(self.shared.clone(), query)
     }
 
-    /// Live runs that are let go, and those that wait.
+    /// How many runs are let go and how many wait.
     ///
     /// # Errors
     /// When the daemon is leaving.
-    pub async fn counts(&self) -> Result<(u32, u32)> {
-        let queue = self.queue().await?;
-        Ok((queue.running as u32, queue.waiting as u32))
+    pub async fn queue(&self) -> Result<Load> {
+        self.ask(CountRuns).await
     }
 
     /// Runs that were under way when this daemon started.
@@ -142,10 +142,6 @@ impl Handle {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.shared.reader.watermark()
-    }
-
-    pub(super) async fn queue(&self) -> Result<Queue> {
-        self.ask(LookAtQueue).await
     }
 }
 

@@ -4,7 +4,7 @@ use super::dispatch;
 use super::environment::{self, Caller, Values};
 use super::handle::{Handle, TRIES, blocking, hash, turn};
 use super::session::AddRun;
-use super::supervisor::Child;
+use super::supervisor::{Child, Room};
 use crate::model::api::{ResumeHow, ResumeRequest, ResumeResponse};
 use crate::model::spec::{Keep, SecretKind};
 use crate::model::{Error, ErrorCode, How, Result, SessionRecord, Spec};
@@ -46,12 +46,14 @@ impl Handle {
             }
             let record = self.load(ulid)?;
             check_resumable(&record, request.how)?;
+            let waiting = record.runs.iter().filter(|run| !run.state.is_ended());
+            self.ask(Room(waiting.count())).await??;
             if !record.is_live() {
                 // A run that could not begin now is not taken on; one that waits is.
                 let runtime = self.shared.runtime(record.runtime)?;
                 runtime.check().await.map_err(Error::from)?;
             }
-            let spec = self.spec(ulid)?;
+            let spec = self.shared.spec(ulid)?;
             let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
             let (this, asked) = (self.clone(), request.clone());
             let (dir, of) = (self.shared.session_dir(ulid), record.clone());

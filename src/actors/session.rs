@@ -6,6 +6,7 @@
 //! A panic or a journal that fails ends the actor; the supervisor makes the next
 //! generation from what is durable. The container is not the actor.
 
+use super::admission::Fate;
 use super::context::Shared;
 use super::record::{Recorder, Staged};
 use super::supervisor::{Dismiss, Ended, Exit, Supervisor};
@@ -340,6 +341,7 @@ impl Actor for Session {
             session: self.core.ulid,
             generation,
             exit: self.exit,
+            fate: self.recorder.record().and_then(Fate::of),
         };
         self.core.supervisor.do_send(ended);
     }
@@ -424,7 +426,12 @@ impl Handler<Stop> for Session {
             // It waits for the run before it: there is nobody to tell and nothing to undo.
             let dir = self.core.shared.session_dir(self.core.ulid);
             super::environment::forget(&dir, run);
-            let appended = self.append(run, driver::taken_back(now), Vec::new(), Vec::new());
+            let appended = self.append(
+                run,
+                driver::taken_back(now, driver::TAKEN_BACK),
+                Vec::new(),
+                Vec::new(),
+            );
             return Box::pin(appended.map(move |result, _, _| result.map(|_| Some(run))));
         }
         let signal = if message.grace.is_zero() {

@@ -7,11 +7,11 @@
 //! so, the container untouched. A journal that cannot be written is waited for
 //! however long it takes. `actix::Supervisor` does neither.
 
-use super::admission::Admission;
+use super::admission::{Admission, Bounds, Demand, Fate, Load, Verdict, Waits};
 use super::context::Shared;
 use super::handle::blocking;
 use super::session::{Birth, Dismissed, Session};
-use crate::model::{Error, ErrorCode, PodName, Timestamp, Ulid};
+use crate::model::{Error, ErrorCode, Ulid};
 use actix::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub(super) struct Ended {
     pub(super) session: Ulid,
     pub(super) generation: u64,
     pub(super) exit: Exit,
+    /// How its session stands, if that is over.
+    pub(super) fate: Option<Fate>,
 }
 
 /// A child has nothing left to do.
@@ -73,58 +75,58 @@ pub(super) struct Child(pub(super) Ulid);
 /// Puts a run in the queue.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Enqueue {
-    pub(super) session: Ulid,
-    pub(super) asked: Timestamp,
-    pub(super) pod: PodName,
-    pub(super) pod_max: Option<u32>,
-}
+pub(super) struct Enqueue(pub(super) Demand);
 
-/// The receiver completes when the run may go.
+/// Puts runs in the queue that are about to be recorded: all of them, or none
+/// when it is full.
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(super) struct Reserve(pub(super) Vec<Demand>);
+
+/// Whether a further run may wait, behind so many others of its session.
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(super) struct Room(pub(super) usize);
+
+/// How a session stands for those that come after it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Settle(pub(super) Ulid, pub(super) Fate);
+
+/// The receiver completes when the run may go, or never will.
 #[derive(Message)]
 #[rtype(result = "Acquired")]
 pub(super) struct Acquire(pub(super) Ulid);
 
 /// See [`Acquire`].
 #[derive(MessageResponse)]
-pub(super) struct Acquired(pub(super) oneshot::Receiver<()>);
+pub(super) struct Acquired(pub(super) oneshot::Receiver<Verdict>);
 
 /// Counts a run that is under way already.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Occupy(pub(super) Ulid, pub(super) PodName);
+pub(super) struct Occupy(pub(super) Demand);
 
-/// A run is over, or was taken back.
+/// A run is over, or was taken back; and how its session stands, if that is
+/// over with it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Release(pub(super) Ulid);
+pub(super) struct Release(pub(super) Ulid, pub(super) Option<Fate>);
 
 /// Lets queued runs go from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Open;
 
-/// What the queue looks like.
+/// Why runs wait: all of them, or those asked for.
 #[derive(Message)]
-#[rtype(result = "Queue")]
-pub(super) struct LookAtQueue;
+#[rtype(result = "HashMap<Ulid, Waits>")]
+pub(super) struct LookAtQueue(pub(super) Option<Vec<Ulid>>);
 
-/// The place a further run of a pod would get.
+/// How many runs there are.
 #[derive(Message)]
-#[rtype(result = "Option<u32>")]
-pub(super) struct Outlook {
-    pub(super) pod: PodName,
-    pub(super) pod_max: Option<u32>,
-    pub(super) nth: u32,
-}
-
-/// See [`LookAtQueue`].
-#[derive(MessageResponse, Default)]
-pub(super) struct Queue {
-    pub(super) positions: HashMap<Ulid, u32>,
-    pub(super) running: usize,
-    pub(super) waiting: usize,
-}
+#[rtype(result = "Load")]
+pub(super) struct CountRuns;
 
 /// Ends all children; their containers work on.
 #[derive(Message)]
@@ -152,7 +154,12 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let admission = Admission::new(shared.settings.max_parallel);
+        let settings = &shared.settings;
+        let admission = Admission::new(Bounds {
+            runs: settings.max_parallel,
+            memory: settings.memory,
+            queued: settings.max_queued,
+        });
         Self {
             shared,
             admission,
@@ -315,6 +322,7 @@ impl Handler<Ended> for Supervisor {
             session,
             generation,
             exit,
+            fate,
         } = ended;
         let current = self.children.get(&session).map(|child| child.generation);
         let replaced = current.is_some_and(|current| current != generation)
@@ -328,7 +336,7 @@ impl Handler<Ended> for Supervisor {
         };
         match exit {
             // Its driver may have been cancelled before it could say so itself.
-            Exit::Finished => self.admission.release(session),
+            Exit::Finished => self.admission.release(session, fate.as_ref()),
             Exit::Again => self.bear(session, 0, ctx),
             Exit::Failed => {
                 tracing::warn!(%session, "a session's actor could not go on; it is made again");
@@ -346,15 +354,39 @@ impl Handler<Ended> for Supervisor {
 impl Handler<Enqueue> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, m: Enqueue, _: &mut Self::Context) {
-        self.admission.enqueue(m.asked, m.session, m.pod, m.pod_max);
+    fn handle(&mut self, Enqueue(demand): Enqueue, _: &mut Self::Context) {
+        self.admission.enqueue(demand);
+    }
+}
+
+impl Handler<Reserve> for Supervisor {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, Reserve(demands): Reserve, _: &mut Self::Context) -> Self::Result {
+        self.admission.reserve(demands)
+    }
+}
+
+impl Handler<Room> for Supervisor {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, Room(others): Room, _: &mut Self::Context) -> Self::Result {
+        self.admission.room(others)
+    }
+}
+
+impl Handler<Settle> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Settle(awaited, fate): Settle, _: &mut Self::Context) {
+        self.admission.settle(awaited, &fate);
     }
 }
 
 impl Handler<Acquire> for Supervisor {
     type Result = Acquired;
 
-    fn handle(&mut self, Acquire(session): Acquire, _: &mut Self::Context) -> Acquired {
+    fn handle(&mut self, Acquire(session): Acquire, _: &mut Self::Context) -> Self::Result {
         Acquired(self.admission.acquire(session))
     }
 }
@@ -362,16 +394,16 @@ impl Handler<Acquire> for Supervisor {
 impl Handler<Occupy> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Occupy(session, pod): Occupy, _: &mut Self::Context) {
-        self.admission.occupy(session, pod);
+    fn handle(&mut self, Occupy(demand): Occupy, _: &mut Self::Context) {
+        self.admission.occupy(demand);
     }
 }
 
 impl Handler<Release> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Release(session): Release, _: &mut Self::Context) {
-        self.admission.release(session);
+    fn handle(&mut self, Release(session, fate): Release, _: &mut Self::Context) {
+        self.admission.release(session, fate.as_ref());
     }
 }
 
@@ -384,22 +416,18 @@ impl Handler<Open> for Supervisor {
 }
 
 impl Handler<LookAtQueue> for Supervisor {
-    type Result = Queue;
+    type Result = MessageResult<LookAtQueue>;
 
-    fn handle(&mut self, _: LookAtQueue, _: &mut Self::Context) -> Queue {
-        Queue {
-            positions: self.admission.positions(),
-            running: self.admission.running(),
-            waiting: self.admission.waiting(),
-        }
+    fn handle(&mut self, LookAtQueue(of): LookAtQueue, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.admission.waits(of.as_deref()))
     }
 }
 
-impl Handler<Outlook> for Supervisor {
-    type Result = Option<u32>;
+impl Handler<CountRuns> for Supervisor {
+    type Result = MessageResult<CountRuns>;
 
-    fn handle(&mut self, m: Outlook, _: &mut Self::Context) -> Option<u32> {
-        self.admission.outlook(&m.pod, m.pod_max, m.nth)
+    fn handle(&mut self, _: CountRuns, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.admission.load())
     }
 }
 

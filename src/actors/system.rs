@@ -1,14 +1,15 @@
 //! Bringing a home to life: opens the journal, takes over what is under way, lets the queue go.
 
+use super::admission::Demand;
 use super::context::{Settings, Shared};
 use super::directory::Directory;
 use super::handle::Handle;
 use super::hub::Hub;
 use super::journal::JournalHandle;
-use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Supervisor};
+use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Settle, Supervisor};
 use super::tally::Tally;
 use super::view;
-use crate::model::{Error, ErrorCode, EventKind, Result, RuntimeName, Timestamp, Ulid};
+use crate::model::{Error, ErrorCode, Result, RuntimeName, Timestamp};
 use crate::pod::Pods;
 use crate::runtime::Runtime;
 use crate::runtime::docker::{Docker, DockerConfig};
@@ -160,18 +161,25 @@ async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Re
             continue;
         };
         adopted += u32::from(view::is_under_way(run));
-        let (session, pod) = (record.ulid, record.pod.clone());
+        let session = record.ulid;
+        let spec = match shared.spec(session) {
+            Ok(spec) => spec,
+            Err(error) => {
+                tracing::error!(%session, %error, "it cannot be taken over");
+                continue;
+            }
+        };
+        let demand = Demand::new(session, &spec, run.number, run.queued);
         if run.state.name() == "queued" {
-            let pod_max = pod_max(shared, session);
-            let enqueue = Enqueue {
-                session,
-                asked: run.queued,
-                pod,
-                pod_max,
-            };
-            supervisor.send(enqueue).await.map_err(gone)?;
+            let after = demand.after.clone();
+            supervisor.send(Enqueue(demand)).await.map_err(gone)?;
+            for awaited in after {
+                if let Some(fate) = shared.fate(awaited)? {
+                    supervisor.send(Settle(awaited, fate)).await.map_err(gone)?;
+                }
+            }
         } else {
-            supervisor.send(Occupy(session, pod)).await.map_err(gone)?;
+            supervisor.send(Occupy(demand)).await.map_err(gone)?;
         }
         if let Err(error) = supervisor.send(Child(session)).await.map_err(gone)? {
             tracing::error!(%session, %error, "it cannot be taken over now");
@@ -179,19 +187,6 @@ async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Re
     }
     supervisor.send(Open).await.map_err(gone)?;
     Ok(adopted)
-}
-
-fn pod_max(shared: &Shared, session: Ulid) -> Option<u32> {
-    let first = shared
-        .reader
-        .events(session, 0, 1)
-        .ok()?
-        .into_iter()
-        .next()?;
-    match first.kind {
-        EventKind::Created { spec } => spec.pod.max_parallel,
-        _ => None,
-    }
 }
 
 async fn sweep(handle: Handle) {

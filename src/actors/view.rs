@@ -1,22 +1,25 @@
 //! Records as the API shows them.
 
+use super::admission::Waits;
+use super::directory::Directory;
 use crate::model::api::{ListQuery, RunEnd, SessionView};
 use crate::model::run::Phase;
 use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord};
 
 /// A session as `sessions` shows it.
-pub(super) fn session(record: &SessionRecord, position: Option<u32>) -> SessionView {
+pub(super) fn session(
+    record: &SessionRecord,
+    waits: Option<&Waits>,
+    directory: &Directory,
+) -> SessionView {
     let current = record.current_run();
     let ended = current.and_then(end);
-    let state = match (record.removed, current) {
-        (Some(_), _) => "removed",
-        (None, Some(run)) => run.state.name(),
-        (None, None) => "queued",
-    };
+    let state = state(record);
     let ended_at = current.and_then(|run| match &run.state {
         RunState::Ended { at, .. } => Some(*at),
         RunState::Live { .. } => None,
     });
+    let waits = waits.filter(|_| state == "queued");
     SessionView {
         id: record.id.clone(),
         ulid: record.ulid,
@@ -28,7 +31,8 @@ pub(super) fn session(record: &SessionRecord, position: Option<u32>) -> SessionV
         outcome: ended.as_ref().map(|end| end.outcome.clone()),
         code: ended.as_ref().and_then(|end| end.code),
         error: ended.and_then(|end| end.error),
-        position: position.filter(|_| state == "queued"),
+        position: waits.and_then(Waits::place),
+        waits_for: waits.map(|waits| waits.shown(directory)),
         runs: u32::try_from(record.runs.len()).unwrap_or(u32::MAX),
         run: current.map_or(0, |run| run.number),
         created: record.created,
@@ -44,6 +48,14 @@ pub(super) fn session(record: &SessionRecord, position: Option<u32>) -> SessionV
             .map(|run| run.prompt.clone())
             .unwrap_or_default(),
         labels: record.labels.clone(),
+    }
+}
+
+fn state(record: &SessionRecord) -> &'static str {
+    match (record.removed, record.current_run()) {
+        (Some(_), _) => "removed",
+        (None, Some(run)) => run.state.name(),
+        (None, None) => "queued",
     }
 }
 
@@ -118,8 +130,9 @@ pub(super) fn matches(record: &SessionRecord, query: &ListQuery) -> bool {
     let Some(state) = &query.state else {
         return true;
     };
-    let view = session(record, None);
-    view.state == *state || view.outcome.is_some_and(|outcome| outcome.name() == state)
+    let current = record.current_run();
+    let outcome = current.and_then(end).map(|end| end.outcome);
+    self::state(record) == *state || outcome.is_some_and(|outcome| outcome.name() == state)
 }
 
 /// Runs that a daemon finds under way when it starts.

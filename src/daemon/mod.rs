@@ -134,7 +134,7 @@ async fn serve(
         match why {
             Why::Asked => return Ok(()),
             // Something may have come in at the last moment.
-            Why::Idle if system.handle().counts().await? == (0, 0) => return Ok(()),
+            Why::Idle if system.handle().queue().await?.is_empty() => return Ok(()),
             Why::Idle => {}
         }
     }

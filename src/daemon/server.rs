@@ -137,9 +137,9 @@ impl Server {
             let busy = self
                 .context
                 .handle
-                .counts()
+                .queue()
                 .await
-                .is_ok_and(|counts| counts != (0, 0));
+                .is_ok_and(|load| !load.is_empty());
             if busy {
                 self.context.activity.touch();
             }

@@ -38,6 +38,7 @@ use super::schema::UlidText;
 use super::session::SessionRecord;
 use super::spec::{AgentKind, RuntimeName, Spec};
 use super::time::Timestamp;
+use super::waiting::WaitsFor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -392,6 +393,9 @@ pub struct SessionView {
     /// Place in the queue, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,
+    /// What it waits for, while it is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
     /// How many runs it has.
     pub runs: u32,
     /// The current run's number.

@@ -20,6 +20,7 @@ pub mod session;
 pub mod signal;
 pub mod spec;
 pub mod time;
+pub mod waiting;
 
 pub use agent_event::AgentEvent;
 pub use bytes::Blob;
@@ -31,3 +32,4 @@ pub use run::{IllegalTransition, RunState};
 pub use session::{RunRecord, SessionRecord};
 pub use spec::{AgentKind, RuntimeName, Spec};
 pub use time::Timestamp;
+pub use waiting::WaitsFor;

@@ -45,23 +45,21 @@ pub(super) async fn stop(State(context): State<Context>, bytes: Bytes) -> Answer
 }
 
 pub(in crate::daemon) async fn describe(context: &Context) -> Result<DaemonStatus, Failure> {
-    let (live, queued) = context
-        .handle
-        .counts()
-        .await
-        .map_err(|error: Error| Failure(error))?;
+    let load = context.handle.queue().await;
+    let load = load.map_err(|error: Error| Failure(error))?;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(DaemonStatus {
         pid: std::process::id(),
         version: VERSION.to_owned(),
         socket: context.home.socket().display().to_string(),
         home: context.home.root().display().to_string(),
         since: context.since,
-        live,
-        queued,
+        live: count(load.running),
+        queued: count(load.waiting),
         adopted: context.handle.adopted(),
         max_parallel: context.max_parallel,
-        memory: 0,
-        memory_claimed: 0,
+        memory: load.memory,
+        memory_claimed: load.claimed,
         engine: None,
         log: context.log.as_ref().map(|path| path.display().to_string()),
         commits: context.handle.commits(),

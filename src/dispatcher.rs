@@ -208,6 +208,29 @@ impl Dispatch {
         self
     }
 
+    /// Stops each run that takes longer. Whole seconds, at least one.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+        self.request.timeout = Some(seconds.max(1));
+        self
+    }
+
+    /// Leaves the queue before those of a lower priority; 0 is usual.
+    #[must_use]
+    pub const fn priority(mut self, priority: i32) -> Self {
+        self.request.priority = priority;
+        self
+    }
+
+    /// Begins only when this session (an id, a name, ...) has succeeded, and those
+    /// named before; never, if one of them ends otherwise.
+    #[must_use]
+    pub fn after(mut self, session: &str) -> Self {
+        self.request.after.push(session.to_owned());
+        self
+    }
+
     /// A label.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {

@@ -7,6 +7,8 @@
 //! Memory: two batches and one open line a stream, twice [`BATCH`] and twice
 //! 64 KiB, and [`JOIN_MAX`] for the agent's line.
 
+mod deadline;
+
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::session::Signal;
 use super::tracker::{Ending, Flushed, Tracker};
@@ -69,6 +71,7 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         sent_stop: None,
         adopted,
         silent: false,
+        timed_out: false,
         failures: 0,
     };
     match spool {
@@ -176,6 +179,8 @@ struct Reading {
     adopted: Option<String>,
     /// It did not answer in time: it is frozen, or very busy.
     silent: bool,
+    /// Its time was over, and it was told so.
+    timed_out: bool,
     /// So often in a row the system failed to read the spool.
     failures: u32,
 }
@@ -184,7 +189,8 @@ impl Reading {
     /// Reads on as long as the shim answers. Returns how it was lost; nothing
     /// when it has said its last word.
     async fn live(&mut self, driver: &mut Driver, shim: Shim) -> Result<Option<Met>, Over> {
-        self.known = self.known.max(shim.hello().written);
+        let there = shim.hello().written;
+        self.known = self.known.max(there);
         // What was sent on another connection may not have arrived; the shim knows it by its id.
         self.sent_stop = None;
         // Since when there is nothing to read: how long we took ourselves is no silence.
@@ -192,6 +198,10 @@ impl Reading {
         loop {
             if std::mem::take(&mut self.silent) {
                 return Ok(Some(Met::Mute));
+            }
+            // What it had said already may be that it has ended.
+            if self.has_taken(there) && !self.tracker.is_finished() {
+                self.keep_deadline(driver).await?;
             }
             self.pass_on_stop(driver, &shim).await;
             while let Ok(signal) = driver.signals.try_recv() {
@@ -213,7 +223,8 @@ impl Reading {
             }
             let quiet_since = *quiet.get_or_insert_with(Instant::now);
             let silence = tokio::time::sleep_until(quiet_since + OPEN_LINE_FLUSH);
-            let position = self.spool.as_ref().map_or(u64::MAX, Spool::position);
+            let position = self.position();
+            let deadline = self.deadline(driver);
             let mut published = driver.link.published.clone();
             let sent = self.sent_stop;
             let dead = self.wait(driver);
@@ -227,6 +238,7 @@ impl Reading {
                     }
                 }
                 () = Driver::stop_asked(&mut published, self.number, sent) => {}
+                () = deadline::wait_for(deadline), if deadline.is_some() => {}
                 Some(signal) = driver.signals.recv() => {
                     self.pass_on(driver, &shim, signal).await;
                 }
@@ -297,6 +309,7 @@ impl Reading {
                 _ = self.wait(driver) => return Ok(Met::Dead),
                 () = tokio::time::sleep(ENGINE_RETRY) => {}
             }
+            self.keep_deadline(driver).await?;
             let record = driver.record();
             let run = record.runs.get(self.number as usize);
             if let Some(stop) = run.and_then(|run| run.state.stop()) {

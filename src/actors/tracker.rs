@@ -209,6 +209,11 @@ impl Tracker {
         open.chain(self.held).fold(self.position, u64::min)
     }
 
+    /// Up to where in the spool records were taken.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
     pub(super) const fn has_started(&self) -> bool {
         self.started
     }

@@ -22,6 +22,9 @@ use super::{AgentEvent, ErrorCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Who stops a run whose time is over.
+pub const BY_TIMEOUT: &str = "timeout";
+
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -245,15 +248,16 @@ impl RunState {
                     id,
                 },
             ) => {
-                let stop = Stop {
+                let next = Stop {
                     signal: signal.clone(),
                     deadline: *deadline,
-                    by: by.clone(),
+                    // Who asked first is why it ends; who asks again is in a hurry.
+                    by: stop.as_ref().map_or(by, |first| &first.by).clone(),
                     id: *id,
                 };
                 Ok(Self::Live {
                     phase: phase.clone(),
-                    stop: Some(stop),
+                    stop: Some(next),
                 })
             }
 
@@ -473,11 +477,7 @@ pub fn outcome(
             code: ErrorCode::Gone,
             ..
         } => {
-            return if stop.is_some() {
-                Outcome::Stopped
-            } else {
-                Outcome::Lost
-            };
+            return stop.map_or(Outcome::Lost, asked_for);
         }
         End::Error { .. } => return Outcome::Failed,
         End::Exited {
@@ -487,11 +487,7 @@ pub fn outcome(
         } => (*code, *oom_killed, signal),
     };
     if let Some(stop) = stop {
-        return if stop.by == "timeout" {
-            Outcome::Timeout
-        } else {
-            Outcome::Stopped
-        };
+        return asked_for(stop);
     }
     if oom_killed {
         return Outcome::Oom;
@@ -523,5 +519,13 @@ pub fn outcome(
         (AgentKind::Claude, _) => Outcome::Failed,
         (AgentKind::Command, _) if code == 0 => Outcome::Success,
         (AgentKind::Command, _) => Outcome::Failed,
+    }
+}
+
+/// How a run ends that was stopped.
+fn asked_for(stop: &Stop) -> Outcome {
+    match stop.by.as_str() {
+        BY_TIMEOUT => Outcome::Timeout,
+        _ => Outcome::Stopped,
     }
 }

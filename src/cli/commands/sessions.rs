@@ -6,7 +6,7 @@ use crate::cli::error::{Done, one_of, usage};
 use crate::cli::table::Table;
 use crate::cli::time::{ago, ordinal, parse_when, short};
 use crate::model::api::{ListQuery, SessionView};
-use crate::model::{Outcome, PodName, Timestamp, exit};
+use crate::model::{Outcome, PodName, Timestamp, WaitsFor, exit};
 
 /// States that a session is seen in.
 const STATES: [&str; 8] = [
@@ -141,12 +141,31 @@ fn table(sessions: &[SessionView], wide: bool, now: Timestamp) -> Table {
 fn state(session: &SessionView, now: Timestamp) -> String {
     let state = session.state.as_str();
     match (state, session.position, session.started) {
-        ("queued", Some(position), _) => format!("queued ({})", ordinal(position)),
+        ("queued", position, _) => queued(position, session.waits_for.as_ref()),
         ("running" | "stopping", _, Some(started)) => {
             format!("{state} {}", short(now.since(started)))
         }
         ("ended", ..) => ended(session, now),
         _ => state.to_owned(),
+    }
+}
+
+fn queued(position: Option<u32>, waits_for: Option<&WaitsFor>) -> String {
+    let why = match waits_for {
+        None | Some(WaitsFor::Room { .. }) => None,
+        Some(WaitsFor::Pod { .. }) => Some("pod's limit".to_owned()),
+        Some(WaitsFor::Memory { .. }) => Some("memory".to_owned()),
+        Some(WaitsFor::After { sessions }) => match &sessions[..] {
+            [] => None,
+            [only] => Some(format!("after {only}")),
+            [first, others @ ..] => Some(format!("after {first} and {} more", others.len())),
+        },
+    };
+    let place = position.map(ordinal);
+    let both: Vec<String> = place.into_iter().chain(why).collect();
+    match both.is_empty() {
+        true => "queued".to_owned(),
+        false => format!("queued ({})", both.join(", ")),
     }
 }
 
@@ -189,6 +208,26 @@ mod tests {
             (
                 serde_json::json!({"state": "queued", "position": 3}),
                 "queued (3rd)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "position": 3, "waits_for": {"reason": "room", "max": 8}}),
+                "queued (3rd)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "position": 1, "waits_for": {"reason": "pod", "max": 1}}),
+                "queued (1st, pod's limit)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "position": 2, "waits_for": {"reason": "memory", "claims": 8}}),
+                "queued (2nd, memory)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "waits_for": {"reason": "after", "sessions": ["a-1"]}}),
+                "queued (after a-1)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "waits_for": {"reason": "after", "sessions": ["a-1", "b-2", "c-3"]}}),
+                "queued (after a-1 and 2 more)",
             ),
             (serde_json::json!({"state": "queued"}), "queued"),
             (serde_json::json!({"state": "building"}), "building"),

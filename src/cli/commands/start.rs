@@ -5,11 +5,12 @@ use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer};
 use crate::cli::signals::Signals;
 use crate::cli::task::{EnvArgs, TaskArgs, Variables, labels, own, proxy};
+use crate::cli::time::parse_duration;
 use crate::cli::watch::{OnInterrupt, Target, watch};
 use crate::cli::zone;
 use crate::client::Client;
 use crate::model::api::{EventsQuery, StartRequest, StartResponse};
-use crate::model::ids::check_session_name;
+use crate::model::ids::{check_session_name, check_session_ref};
 use crate::model::{AgentKind, PodName, Result, RuntimeName, Ulid, exit};
 use std::collections::BTreeSet;
 
@@ -30,6 +31,7 @@ Examples:
   cldpd start myrepo --issue https://github.com/org/repo/issues/42
   cldpd start -d myrepo otherrepo --prompt \"fix the flaky test\"
   cldpd start -d myrepo --count 5 --prompt-file task.md
+  cldpd start -d reviewer --after myrepo-3f9a1c2e --timeout 30m --prompt \"review it\"
   git diff | cldpd start reviewer --prompt-file -"
 )]
 pub struct Args {
@@ -70,6 +72,20 @@ pub struct Args {
     /// Build it, and ask the registry for newer base images
     #[arg(long)]
     pull: bool,
+    /// Stop each run that takes longer, such as 90s, 15m or 2h; 0 for no limit
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+    /// Leave the queue before those of a lower priority
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    priority: i32,
+    /// Begin only when this session has succeeded; may be given several times
+    #[arg(long, value_name = "SESSION")]
+    after: Vec<String>,
     /// Remove the container when the run is over; it cannot be resumed then
     #[arg(long = "rm")]
     remove: bool,
@@ -120,6 +136,9 @@ impl Args {
                 );
             }
         }
+        for session in &self.after {
+            check_session_ref(session)?;
+        }
         Ok(())
     }
 
@@ -148,14 +167,23 @@ impl Args {
             no_cache: self.no_cache,
             pull: self.pull,
             remove: self.remove,
-            timeout: None,
-            priority: 0,
-            after: Vec::new(),
+            timeout: self.timeout.as_deref().map(timeout).transpose()?,
+            priority: self.priority,
+            after: self.after.clone(),
             zone: Some(zone::own()),
             proxy: proxy(&own)?,
         };
         Ok((request, env.unset))
     }
+}
+
+/// Reads `--timeout`, in seconds.
+fn timeout(text: &str) -> Result<u32> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let seconds = parse_duration(text)?.as_secs();
+    u32::try_from(seconds).map_err(|_| usage(format!("--timeout {text} is longer than 136 years")))
 }
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {

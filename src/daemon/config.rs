@@ -48,7 +48,7 @@ pub struct Config {
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 6] = [
+pub(super) const KEYS: [Key; 10] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -78,6 +78,53 @@ pub(super) const KEYS: [Key; 6] = [
             Ok(())
         },
         show: |config| config.max_parallel.into(),
+    },
+    Key {
+        name: "limits.memory",
+        variable: "CLDPD_MEMORY",
+        about: "memory that live runs may claim together; 0 for any; by default nine tenths of this machine's",
+        of_commands: false,
+        read: |config, text| {
+            config.memory = size(text)?;
+            Ok(())
+        },
+        show: |config| size_in_words(config.memory).into(),
+    },
+    Key {
+        name: "limits.max_queued",
+        variable: "CLDPD_MAX_QUEUED",
+        about: "runs that may wait; more are refused",
+        of_commands: false,
+        read: |config, text| {
+            config.max_queued = number(text)?;
+            if config.max_queued == 0 {
+                return Err("would let nothing wait".to_owned());
+            }
+            Ok(())
+        },
+        show: |config| config.max_queued.into(),
+    },
+    Key {
+        name: "limits.session_memory",
+        variable: "CLDPD_SESSION_MEMORY",
+        about: "memory of a container whose pod does not say; 0 for any; by default half of this machine's",
+        of_commands: false,
+        read: |config, text| {
+            config.session_memory = size(text)?;
+            Ok(())
+        },
+        show: |config| size_in_words(config.session_memory).into(),
+    },
+    Key {
+        name: "limits.session_pids",
+        variable: "CLDPD_SESSION_PIDS",
+        about: "processes and threads of a container whose pod does not say; 0 for any number",
+        of_commands: false,
+        read: |config, text| {
+            config.session_pids = number(text)?;
+            Ok(())
+        },
+        show: |config| config.session_pids.into(),
     },
     Key {
         name: "daemon.idle_exit",
@@ -237,6 +284,34 @@ fn number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "is no whole number".to_owned())
 }
 
+/// Bytes, as in `512m`, `12g` or `12GiB`; the units are powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "is no size such as \"512m\" or \"12g\"".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let split = lower.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = lower.split_at(split.unwrap_or(lower.len()));
+    let shift = match unit {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// A size in the largest unit that says it exactly.
+fn size_in_words(bytes: u64) -> String {
+    let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k")];
+    let unit = units
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    let (shift, name) = unit.unwrap_or((0, ""));
+    format!("{}{name}", bytes >> shift)
+}
+
 fn truth(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" | "yes" => Ok(true),
@@ -319,6 +394,11 @@ mod tests {
         let config = read("").unwrap();
         assert!(config.max_parallel >= PARALLEL_MIN);
         assert_eq!(config.idle_exit, Some(IDLE_EXIT));
+        let text =
+            "[limits]\nmemory = \"12g\"\nmax_queued = 5\nsession_memory = 0\nsession_pids = 9\n";
+        let limits = read(text).unwrap();
+        assert_eq!((limits.memory, limits.max_queued), (12 << 30, 5));
+        assert_eq!((limits.session_memory, limits.session_pids), (0, 9));
         let text = "[limits]\nmax_parallel = 3\n[daemon]\nidle_exit = \"90s\"\n";
         let config = read(text).unwrap();
         assert_eq!(
@@ -347,6 +427,14 @@ mod tests {
                 "[limits]\nmax_parallel = 0\n",
                 "2:16: limits.max_parallel = \"0\" would let nothing run",
             ),
+            (
+                "[limits]\n\nmemory = \"much\"\n",
+                "3:10: limits.memory = \"much\" is no size such as \"512m\" or \"12g\"",
+            ),
+            (
+                "[limits]\nmax_queued = 0\n",
+                "2:14: limits.max_queued = \"0\" would let nothing wait",
+            ),
         ] {
             assert_eq!(told(&read(text).unwrap_err()), expected);
         }
@@ -364,6 +452,7 @@ mod tests {
         let shown: Vec<String> = config
             .effective()
             .into_iter()
+            .filter(|s| !s.key.starts_with("limits.") || s.key == "limits.max_parallel")
             .map(|s| format!("{}={} {}", s.key, s.value, s.origin))
             .collect();
         assert_eq!(
@@ -408,6 +497,17 @@ mod tests {
     fn durations_are_said_as_they_are_read() {
         for text in ["15m", "90s", "2h", "1d", "0s", "20ms"] {
             assert_eq!(in_words(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_said_as_they_are_read() {
+        for text in ["0", "1000", "1k", "512m", "12g", "3t"] {
+            assert_eq!(size_in_words(size(text).unwrap()), text);
+        }
+        assert_eq!(size("2GiB").unwrap(), 2 << 30);
+        for wrong in ["", "g", "1.5g", "-1", "99999999999t"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 }

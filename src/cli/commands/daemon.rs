@@ -103,6 +103,15 @@ fn started(status: &DaemonStatus) -> String {
     format!("version {}, process {}", status.version, status.pid)
 }
 
+/// What runs claim of it by their pods' `memory`.
+fn memory(status: &DaemonStatus) -> String {
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    match status.memory {
+        0 => format!("{} claimed", gib(status.memory_claimed)),
+        whole => format!("{} of {} claimed", gib(status.memory_claimed), gib(whole)),
+    }
+}
+
 fn show(context: &mut Context, status: &DaemonStatus) -> Result<(), crate::cli::error::Failure> {
     let since = crate::cli::time::ago(Timestamp::now(), status.since);
     for (key, value) in [
@@ -118,6 +127,7 @@ fn show(context: &mut Context, status: &DaemonStatus) -> Result<(), crate::cli::
                 status.live, status.max_parallel, status.queued, status.adopted
             ),
         ),
+        ("memory", memory(status)),
         (
             "log",
             status

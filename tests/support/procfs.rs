@@ -111,3 +111,29 @@ fn pids() -> impl Iterator<Item = i32> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
+
+/// The namespace of process ids that `pid` is in.
+pub fn pid_namespace(pid: i64) -> String {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let link = link.unwrap_or_else(|e| panic!("process {pid}: {e}"));
+    link.display().to_string()
+}
+
+/// The processes in a namespace of process ids.
+pub fn processes_in(namespace: &str) -> Vec<i32> {
+    let inside = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/ns/pid"))
+            .is_ok_and(|link| link.display().to_string() == namespace)
+    };
+    pids().filter(inside).collect()
+}
+
+/// The processes that have `word` among their arguments.
+pub fn processes_with(word: &str) -> Vec<i32> {
+    let among = |pid: &i32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        arguments.any(|argument| argument == word.as_bytes())
+    };
+    pids().filter(among).collect()
+}

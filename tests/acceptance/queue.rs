@@ -296,3 +296,53 @@ fn a_further_run_of_what_is_waited_for_is_waited_for_too() {
     assert_eq!(env.wait(&second), 130, "its last run failed");
     assert_eq!(env.wait(&first), 9);
 }
+
+#[test]
+fn memory_that_is_claimed_is_not_claimed_twice() {
+    let env = TestEnv::new();
+    env.config("[limits]\nmemory = \"8g\"\n");
+    let gate = env.gate("hold");
+    let pod = |name: &str, memory: Value| {
+        let json = json!({"memory": memory});
+        env.fake_pod(name).plain().json(json).make()
+    };
+    let (half, most) = (pod("half", json!("4g")), pod("most", json!("7g")));
+    let (small, none) = (pod("small", json!("1g")), pod("none", Value::Null));
+    let over = pod("over", json!("20g"));
+    let first = holder(&env, &half, &gate);
+    let start = |pod: &str| env.start(&[pod, "--prompt", "x"]);
+    let (large, behind, whole) = (start(&most), start(&small), start(&over));
+    // Who claims nothing is not held back.
+    assert_eq!(env.wait(&start(&none)), 0);
+    assert_eq!(ids(&queued(&env)), [&large, &behind, &whole]);
+    assert!(row(&env, &large).contains("queued (1st, memory)"));
+    // It would fit, but the one before it could wait for ever.
+    assert!(row(&env, &behind).contains("queued (2nd, memory)"));
+    let asked = only(&env.events(&large), "queued").clone();
+    assert_eq!(
+        asked["reason"],
+        "the memory that it claims (7 GiB) is not free"
+    );
+    let of_daemon = |env: &TestEnv| {
+        let status = env.daemon();
+        let bytes = |key: &str| status[key].as_u64().expect("bytes") >> 30;
+        (bytes("memory_claimed"), bytes("memory"))
+    };
+    assert_eq!(of_daemon(&env), (4, 8));
+    // What runs claims it still when another daemon comes.
+    env.kill_daemon();
+    env.start_daemon();
+    assert_eq!(of_daemon(&env), (4, 8));
+    assert_eq!(ids(&queued(&env)), [&large, &behind, &whole]);
+    gate.open();
+    // One that claims more than there is runs when nobody else claims any.
+    let all = [first, large, behind, whole];
+    for id in &all {
+        assert_eq!(env.wait(id), 0);
+    }
+    let last = env.session(&all[3]);
+    for id in &all[..3] {
+        assert!(env.session(id)["ended"].as_str() <= last["started"].as_str());
+    }
+    assert_eq!(of_daemon(&env), (0, 8));
+}

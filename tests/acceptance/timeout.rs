@@ -132,6 +132,18 @@ fn who_stopped_it_first_is_why_it_ended() {
     env.cldpd(["stop", "-t", "0", &id]).run().ok();
     assert_eq!(env.wait(&id), 124);
     assert_eq!(outcome(&env.session(&id)), "timeout");
+    // The pod's limit, unless the command says otherwise.
+    let pod = env
+        .fake_pod("short")
+        .plain()
+        .json(json!({"timeout": "1s"}))
+        .make();
+    let prompt = "[[sleep 2000]][[print done]]";
+    let (short, long) = (
+        env.start(&[&pod, "--prompt", prompt]),
+        env.start(&[&pod, "--timeout", "0", "--prompt", prompt]),
+    );
+    assert_eq!((env.wait(&short), env.wait(&long)), (124, 0));
     let wrong = ["start", "-d", &pod, "--timeout", "soon", "--prompt", "x"];
     let wrong = env.cldpd(wrong).run().code(2);
     assert!(wrong.stderr.contains("'soon'"), "{}", wrong.stderr);

@@ -183,6 +183,45 @@ fn troubles_are_what_their_page_says() {
 }
 
 #[test]
+fn many_sessions_go_as_their_page_says() {
+    let env = TestEnv::new();
+    env.local_pod("myrepo").plain().make();
+    run(&env, "many.md", &[]);
+}
+
+#[test]
+fn engines_are_looked_at_as_their_page_says() {
+    let env = TestEnv::new();
+    let printed = run(&env, "engines.md", &[]);
+    assert!(!printed[0].1.is_empty());
+}
+
+#[test]
+fn every_setting_that_is_shown_is_one() {
+    let env = TestEnv::new();
+    for page in ["many.md", "engines.md", "api.md"] {
+        for block in blocks(page).iter().filter(|block| block.info == "toml") {
+            env.config(&block.text);
+            let output = env.cldpd(["config"]).run();
+            assert_eq!(output.code, 0, "{}: {}", block.place, output.stderr);
+        }
+    }
+}
+
+#[test]
+fn every_page_is_run() {
+    let here = include_str!("pages.rs");
+    for entry in std::fs::read_dir(guide()).expect("the guide").flatten() {
+        let page = entry.file_name().to_string_lossy().into_owned();
+        let shell = blocks(&page).iter().any(is_shell);
+        assert!(
+            !shell || here.contains(&format!("run(&env, \"{page}\"")),
+            "{page}"
+        );
+    }
+}
+
+#[test]
 fn every_pod_that_is_shown_is_a_good_one() {
     let env = TestEnv::new();
     run(&env, "pods.md", &[]);

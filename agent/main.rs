@@ -37,6 +37,8 @@
 //! | `result [KEY=VALUE …] [text=TEXT]` | what the result line will say: `subtype`, `is_error`, `terminal_reason`, `api_error_status`, `stop_reason` |
 //! | `maxturns`, `noresult` | ends out of turns; writes no result line |
 //!
+//! With `--cat` alone it copies its standard input to its standard output.
+//!
 //! With `--output-format stream-json` among its arguments it speaks as Claude
 //! Code does: an init line, what is said as messages, a result line; SIGTERM
 //! ends it with 143 and no result, SIGINT with 0 and a result that says
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
     // The standard library ignores it, and what ignores it is inherited.
     sys::restore(sys::PIPE);
     let code = match args.get(1).map(String::as_str) {
+        Some("--cat") => cat(),
         Some("--orphan") => orphan(&args[2..]),
         Some("--linger") => linger(&args[2..]),
         _ => run(&args),
@@ -499,6 +502,13 @@ fn result(text: &str) -> io::Result<voice::Result> {
         }
     }
     Ok(result)
+}
+
+/// Standard input to standard output, as it comes.
+fn cat() -> io::Result<i32> {
+    io::copy(&mut io::stdin().lock(), &mut io::stdout().lock())?;
+    io::stdout().flush()?;
+    Ok(0)
 }
 
 /// The child: starts the grandchild, says its pid, and is gone.

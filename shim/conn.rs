@@ -94,11 +94,16 @@ impl Conn {
         self.gone = true;
     }
 
+    /// Bytes that were said and are not sent.
+    pub fn waiting(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
     /// Says something.
     pub fn say(&mut self, answer: &Answer) {
         self.output
             .extend_from_slice(&wire::frame(&answer.encode()));
-        if self.output.len() - self.sent > OUT_MAX {
+        if self.waiting() > OUT_MAX {
             self.gone = true;
         }
     }

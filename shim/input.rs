@@ -19,6 +19,8 @@ pub enum Then {
     Steered(u128),
     /// It was input, by this request of this connection.
     Answer(u64, u32),
+    /// It was so many bytes for a program beside the agent.
+    Taken(u32),
 }
 
 /// What became of a piece.

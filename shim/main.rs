@@ -7,8 +7,11 @@
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 // Shared with the main package, which uses the other half of each.
+mod beside;
 #[allow(dead_code)]
 mod bytes;
+#[allow(dead_code)]
+mod channel;
 #[allow(dead_code)]
 mod command;
 mod conn;

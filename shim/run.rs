@@ -1,5 +1,6 @@
 //! One run: its program, its streams, and how far it is.
 
+use crate::channel::Beside;
 use crate::exec::{Launch, Streams};
 use crate::input::{Input, Then};
 use crate::keeper::{self, Order, Report};
@@ -17,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// So long a pipe that somebody outside the run still holds is read on.
-const DRAIN: Duration = Duration::from_secs(2);
+pub const DRAIN: Duration = Duration::from_secs(2);
 /// A keeper that does not obey within this is killed itself.
 const KEEPER_GRACE: Duration = Duration::from_secs(5);
 
@@ -92,10 +93,6 @@ impl Run {
         umask: u32,
     ) -> io::Result<Self> {
         let number = body.run;
-        let string = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
-        let argv: io::Result<Vec<CString>> = body.argv.iter().map(|arg| string(arg)).collect();
-        let (argv, env) = (argv?, environment(base, &body.env)?);
-        let cwd = body.cwd.as_deref().map(string).transpose()?;
         let (streams, mut input, sources, terminal) = match body.tty {
             Some((rows, columns)) => {
                 let (master, slave) = sys::open_terminal(rows, columns)?;
@@ -105,16 +102,11 @@ impl Run {
                 (streams, input, vec![source], Some(master))
             }
             None => {
-                let ((stdin, write), (out, stdout), (err, stderr)) = (pipe()?, pipe()?, pipe()?);
-                sys::widen_pipe(&out);
-                sys::widen_pipe(&err);
-                let input = Input::new(File::from(OwnedFd::from(write)), false)?;
-                let file = |end| File::from(OwnedFd::from(end));
+                let (streams, input, [out, err]) = pipes()?;
                 let sources = vec![
-                    Source::new(number, false, file(out))?,
-                    Source::new(number, true, file(err))?,
+                    Source::new(number, false, out)?,
+                    Source::new(number, true, err)?,
                 ];
-                let streams = Streams::Pipes([stdin.into(), stdout.into(), stderr.into()]);
                 (streams, input, sources, None)
             }
         };
@@ -123,9 +115,9 @@ impl Run {
             input.push(stdin, !body.keep_stdin_open, Then::Nobody);
         }
         let (keeper, link) = keeper::spawn(Launch {
-            argv,
-            env,
-            cwd,
+            argv: strings(&body.argv)?,
+            env: environment(base, &body.env)?,
+            cwd: body.cwd.as_deref().map(string).transpose()?,
             streams,
             umask,
         })?;
@@ -133,17 +125,51 @@ impl Run {
             number,
             primary: body.primary,
             command,
+            sources,
+            terminal,
+            ..Self::kept(keeper, link, input)
+        })
+    }
+
+    /// Begins a program beside the agent, with the agent's variables under its
+    /// own; gives what comes out of it, too.
+    pub fn beside(
+        beside: &Beside,
+        base: &[(OsString, OsString)],
+        agent: &[(Vec<u8>, Vec<u8>)],
+        umask: u32,
+    ) -> io::Result<(Self, [File; 2])> {
+        let (streams, input, outs) = pipes()?;
+        for out in &outs {
+            sys::set_nonblocking(out)?;
+        }
+        let (keeper, link) = keeper::spawn(Launch {
+            argv: strings(&beside.argv)?,
+            env: environment(base, &[agent, &beside.env].concat())?,
+            cwd: beside.cwd.as_deref().map(string).transpose()?,
+            streams,
+            umask,
+        })?;
+        Ok((Self::kept(keeper, link, input), outs))
+    }
+
+    /// A run that has just got its keeper, and is nothing more yet.
+    fn kept(keeper: u32, link: UnixStream, input: Input) -> Self {
+        Self {
+            number: u32::MAX,
+            primary: false,
+            command: 0,
             keeper,
             phase: Phase::Starting,
             input,
-            sources,
-            terminal,
+            sources: Vec::new(),
+            terminal: None,
             stops: Vec::new(),
             deadline: None,
             keeper_deadline: None,
             link: Some(link),
             heard: Vec::new(),
-        })
+        }
     }
 
     /// Its program may still run.
@@ -272,6 +298,25 @@ impl Run {
         let ended = *ended;
         self.sources.iter().all(Source::is_over).then_some(ended)
     }
+}
+
+/// A program's pipes: its side, and ours of its input and of what comes out.
+fn pipes() -> io::Result<(Streams, Input, [File; 2])> {
+    let ((stdin, write), (out, stdout), (err, stderr)) = (pipe()?, pipe()?, pipe()?);
+    sys::widen_pipe(&out);
+    sys::widen_pipe(&err);
+    let input = Input::new(File::from(OwnedFd::from(write)), false)?;
+    let file = |end| File::from(OwnedFd::from(end));
+    let streams = Streams::Pipes([stdin.into(), stdout.into(), stderr.into()]);
+    Ok((streams, input, [file(out), file(err)]))
+}
+
+fn string(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(io::Error::from)
+}
+
+fn strings(all: &[Vec<u8>]) -> io::Result<Vec<CString>> {
+    all.iter().map(|bytes| string(bytes)).collect()
 }
 
 /// The shim's own variables, and `over` over them.

@@ -4,9 +4,11 @@
 //! about it, and its id never does anything again.
 
 mod answer;
+mod beside;
 mod command;
 mod ends;
 
+use crate::beside::Exec;
 use crate::conn::Conn;
 use crate::log::Log;
 use crate::options::Options;
@@ -15,7 +17,7 @@ use crate::run::{Phase, Run};
 use crate::source;
 use crate::spool::Control;
 use crate::sys::{self, PollFd, signals};
-use crate::wire::{Answer, Standing};
+use crate::wire::{Answer, Pairs, Standing};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -63,11 +65,14 @@ struct Ending {
 pub struct Server {
     parts: Parts,
     env: Vec<(OsString, OsString)>,
+    /// The agent's variables: what runs beside it has them, too.
+    agent_env: Pairs,
     conns: Vec<Conn>,
     serial: u64,
     generation: u64,
     commands: HashMap<u128, Known>,
     runs: Vec<Run>,
+    execs: Vec<Exec>,
     buffer: Vec<u8>,
     ending: Option<Ending>,
     said_finished: bool,
@@ -83,6 +88,10 @@ enum Token {
     Keeper(usize),
     Source(usize, usize),
     Input(usize),
+    ExecConn(usize),
+    ExecKeeper(usize),
+    ExecOut(usize, usize),
+    ExecInput(usize),
 }
 
 impl Server {
@@ -91,11 +100,13 @@ impl Server {
         Self {
             parts,
             env: std::env::vars_os().collect(),
+            agent_env: Pairs::new(),
             conns: Vec::new(),
             serial: 0,
             generation: 0,
             commands: HashMap::new(),
             runs: Vec::new(),
+            execs: Vec::new(),
             buffer: source::buffer(),
             ending: None,
             said_finished: false,
@@ -165,11 +176,14 @@ impl Server {
                 }
             }
         }
+        self.watch_execs(&mut fds, &mut tokens);
         (fds, tokens)
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let runs = self.runs.iter().filter_map(Run::next_deadline);
+        let execs = self.execs.iter().filter_map(Exec::next_deadline);
+        let runs = runs.chain(execs);
         let strangers = self.conns.iter().filter(|conn| conn.generation.is_none());
         let hellos = strangers.map(|conn| conn.since + HELLO);
         runs.chain(hellos).chain(self.parts.log.retry_at()).min()
@@ -194,6 +208,10 @@ impl Server {
                 let told = self.runs.get_mut(index).map(|run| run.input.write());
                 self.tell_input(told.unwrap_or_default());
             }
+            Token::ExecConn(_)
+            | Token::ExecKeeper(_)
+            | Token::ExecOut(..)
+            | Token::ExecInput(_) => self.handle_exec(token),
         }
     }
 
@@ -235,13 +253,21 @@ impl Server {
     }
 
     fn kill_strays(&self) {
+        let beside = self.execs.iter().map(|exec| &exec.run);
         let keepers: Vec<u32> = self
             .runs
             .iter()
+            .chain(beside)
             .filter(|run| run.poll_link().is_some())
             .map(|run| run.keeper)
             .collect();
         process::kill_descendants(std::process::id(), &keepers);
+    }
+
+    /// A keeper was killed: what it kept has lost its parent by now, or will.
+    fn strays(&mut self) {
+        self.strays_until = Some(Instant::now() + STRAYS);
+        self.kill_strays();
     }
 
     fn accept(&mut self) {
@@ -270,7 +296,9 @@ impl Server {
             return;
         };
         for request in conn.hear(&mut self.buffer) {
-            self.answer(serial, request);
+            if let Some(request) = self.pass_to_exec(serial, request) {
+                self.answer(serial, request);
+            }
         }
     }
 
@@ -308,6 +336,7 @@ impl Server {
                 self.end(ended.code);
             }
         }
+        self.settle_execs(now);
         for conn in &mut self.conns {
             if conn.generation.is_none() && conn.since + HELLO <= now {
                 conn.drop_at_once();
@@ -331,7 +360,7 @@ impl Server {
     /// The exit code, once nothing is left to do.
     fn finished(&mut self) -> Option<u8> {
         let code = self.ending.as_ref()?.code;
-        if !self.runs.iter().all(Run::is_over) {
+        if !self.runs.iter().all(Run::is_over) || !self.execs.is_empty() {
             return None;
         }
         if !self.said_finished {

@@ -7,9 +7,11 @@
 //! [`Request::Begin`] with its length and SHA-256, then [`Request::Chunk`]s in
 //! order. The shim decodes and accepts a body only when it is whole and its
 //! hash is right. Everything else is one frame, and may be repeated without
-//! harm. Decoding never panics, whatever the bytes.
+//! harm. A connection that begins with a program to run beside the agent is that
+//! program's (see `channel`), and disturbs no other. Decoding never panics, whatever the bytes.
 
 use super::bytes::{Bad, Put, Take};
+pub use super::channel::{FromProgram, ToProgram};
 pub use super::command::{Command, Pairs, RunCommand};
 
 /// The protocol's version.
@@ -94,6 +96,9 @@ pub enum Request {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// For a program beside the agent. The first frame, in place of
+    /// [`Request::Hello`], or one after such a first frame.
+    Exec(ToProgram),
 }
 
 /// What the shim says.
@@ -131,6 +136,8 @@ pub enum Answer {
         /// Its generation.
         generation: u64,
     },
+    /// Of a program beside the agent.
+    Exec(FromProgram),
 }
 
 /// Who a shim is.
@@ -271,6 +278,7 @@ impl Request {
                 out.put_u8(u8::from(*close));
                 out.extend_from_slice(bytes);
             }
+            Self::Exec(said) => said.encode(&mut out),
         }
         out
     }
@@ -323,6 +331,9 @@ impl Request {
                 close: take.bool()?,
                 bytes: take.rest().to_vec(),
             },
+            kind if ToProgram::KINDS.contains(&kind) => {
+                Self::Exec(ToProgram::decode(kind, &mut take)?)
+            }
             _ => return Err(Bad("a request is of no known kind")),
         };
         take.end()?;
@@ -391,6 +402,7 @@ impl Answer {
                 out.put_u8(7);
                 out.put_u64(*generation);
             }
+            Self::Exec(said) => said.encode(&mut out),
         }
         out
     }
@@ -452,6 +464,9 @@ impl Answer {
             7 => Self::Displaced {
                 generation: take.u64()?,
             },
+            kind if FromProgram::KINDS.contains(&kind) => {
+                Self::Exec(FromProgram::decode(kind, &mut take)?)
+            }
             _ => return Err(Bad("an answer is of no known kind")),
         };
         take.end()?;

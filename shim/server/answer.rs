@@ -1,6 +1,7 @@
 //! What is said to the shim, and what it says to that.
 
 use super::Server;
+use crate::channel::ToProgram;
 use crate::conn::Whole;
 use crate::input::Then;
 use crate::wire::{self, Answer, Command, Greeting, KNOWN_BATCH, Request, RunStanding, Standing};
@@ -13,7 +14,11 @@ impl Server {
         if conn.is_gone() {
             return;
         }
-        if conn.generation.is_some() == matches!(request, Request::Hello { .. }) {
+        let first = matches!(
+            request,
+            Request::Hello { .. } | Request::Exec(ToProgram::Begin(_))
+        );
+        if conn.generation.is_some() == first {
             conn.drop_at_once();
             return;
         }
@@ -65,6 +70,8 @@ impl Server {
                     self.reply(serial, request, Err(why));
                 }
             }
+            Request::Exec(ToProgram::Begin(beside)) => self.begin_exec(serial, &beside),
+            Request::Exec(_) => conn.drop_at_once(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::place;
 use crate::run::Run;
 use crate::spool::Control;
 use crate::sys;
-use crate::wire::{COMMANDS_MAX, Command, RUNS_MAX, RunCommand, Standing};
+use crate::wire::{COMMANDS_MAX, Command, Pairs, RUNS_MAX, RunCommand, Standing};
 use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,6 @@ impl Server {
     }
 
     pub(super) fn check_run(&self, body: &RunCommand) -> Result<(), String> {
-        let plain = |bytes: &Vec<u8>| !bytes.contains(&0);
         let live = self.runs.iter().filter(|run| !run.is_over()).count();
         let why = if self.ending.is_some() {
             "the shim is about to end"
@@ -105,16 +104,9 @@ impl Server {
             "there is a primary run already"
         } else if live >= LIVE_MAX || self.runs.len() >= RUNS_MAX {
             "there are as many runs as there can be"
-        } else if body.argv.first().is_none_or(Vec::is_empty) {
-            "there is no program to run"
-        } else if !body.argv.iter().chain(&body.cwd).all(plain) {
-            "an argument has a zero byte in it"
-        } else if body.env.iter().any(|(name, value)| {
-            name.is_empty() || name.contains(&b'=') || !plain(name) || !plain(value)
-        }) {
-            "a variable's name is empty or has = in it, or there is a zero byte in it"
         } else {
-            return Ok(());
+            let program = check_program(&body.argv, body.cwd.as_ref(), &body.env);
+            return program.map_err(str::to_owned);
         };
         Err(why.to_owned())
     }
@@ -129,6 +121,9 @@ impl Server {
     }
 
     pub(super) fn run(&mut self, id: u128, mut body: RunCommand) {
+        if body.primary {
+            self.agent_env = body.env.clone();
+        }
         let scored = self.raise_oom_score();
         let result = place::write_files(&body.files)
             .and_then(|()| Run::begin(id, &mut body, &self.env, self.parts.umask));
@@ -235,7 +230,7 @@ impl Server {
     pub(super) fn tell_input(&mut self, told: Vec<Told>) {
         for (then, result) in told {
             match then {
-                Then::Nobody => {}
+                Then::Nobody | Then::Taken(_) => {}
                 Then::Steered(id) => self.done(id, result.is_ok(), result.err().unwrap_or("")),
                 Then::Answer(serial, request) => {
                     self.reply(serial, request, result.map_err(str::to_owned));
@@ -243,4 +238,25 @@ impl Server {
             }
         }
     }
+}
+
+/// Whether a program can be executed with these at all.
+pub(super) fn check_program(
+    argv: &[Vec<u8>],
+    cwd: Option<&Vec<u8>>,
+    env: &Pairs,
+) -> Result<(), &'static str> {
+    let plain = |bytes: &Vec<u8>| !bytes.contains(&0);
+    if argv.first().is_none_or(Vec::is_empty) {
+        return Err("there is no program to run");
+    }
+    if !argv.iter().chain(cwd).all(plain) {
+        return Err("an argument has a zero byte in it");
+    }
+    if env.iter().any(|(name, value)| {
+        name.is_empty() || name.contains(&b'=') || !plain(name) || !plain(value)
+    }) {
+        return Err("a variable's name is empty or has = in it, or there is a zero byte in it");
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! What keepers report, and the end of a run and of the shim.
 
-use super::{Ending, STRAYS, Server};
+use super::{Ending, Server};
 use crate::keeper::Report;
 use crate::place;
 use crate::run::{News, Phase, Run};
@@ -83,8 +83,7 @@ impl Server {
             signal: Some(signal),
         };
         self.ended(index, killed);
-        self.strays_until = Some(Instant::now() + STRAYS);
-        self.kill_strays();
+        self.strays();
     }
 
     /// From now on only the end is worked for: the other runs get TERM, their
@@ -97,6 +96,9 @@ impl Server {
         let (grace, now) = (self.parts.options.grace, Instant::now());
         for run in &mut self.runs {
             run.stop(grace, now);
+        }
+        for exec in &mut self.execs {
+            exec.end(grace, now);
         }
     }
 }

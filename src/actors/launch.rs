@@ -12,7 +12,7 @@ use super::proxy;
 use crate::model::run::{Phase, Place};
 use crate::model::spec::ImageConfig;
 use crate::model::{
-    Blob, Error, ErrorCode, EventKind, How, RunRecord, RunState, SessionRecord, Ulid,
+    Blob, Error, ErrorCode, EventKind, How, RunRecord, RunState, RuntimeName, SessionRecord, Ulid,
 };
 use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{
@@ -550,9 +550,14 @@ fn internal(error: &RuntimeError) -> Error {
 impl Driver {
     /// Who has to be at the other end of a shim's socket.
     pub(super) fn peer(&self, pid: Option<u32>) -> Peer {
-        match self.spec.runtime {
-            crate::model::RuntimeName::Docker => Peer::Container { pid },
-            crate::model::RuntimeName::Local | crate::model::RuntimeName::Fake => Peer::Local,
-        }
+        peer_of(self.spec.runtime, pid)
+    }
+}
+
+/// Who has to be at the other end of a shim's socket in that runtime.
+pub(super) fn peer_of(runtime: RuntimeName, pid: Option<u32>) -> Peer {
+    match runtime {
+        RuntimeName::Docker => Peer::Container { pid },
+        RuntimeName::Local | RuntimeName::Fake => Peer::Local,
     }
 }

@@ -24,6 +24,7 @@ mod directory;
 mod dispatch;
 mod driver;
 mod environment;
+mod exec;
 mod follow;
 mod handle;
 mod hub;

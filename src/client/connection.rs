@@ -11,7 +11,7 @@ use crate::model::{Error, ErrorCode, Result};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, Response, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +41,7 @@ pub(super) struct Exchange {
     body: Option<Bytes>,
     stream: bool,
     any_version: bool,
+    upgrade: Option<&'static str>,
 }
 
 /// Why there is no answer.
@@ -74,6 +75,7 @@ impl Exchange {
             body: None,
             stream: false,
             any_version: false,
+            upgrade: None,
         }
     }
 
@@ -115,6 +117,12 @@ impl Exchange {
         self
     }
 
+    /// Asks for the connection itself, for this protocol.
+    pub(super) const fn upgraded(mut self, protocol: &'static str) -> Self {
+        self.upgrade = Some(protocol);
+        self
+    }
+
     fn request(&self) -> Result<Request<Full<Bytes>>> {
         let accept = if self.stream {
             "application/x-ndjson"
@@ -129,6 +137,11 @@ impl Exchange {
             .header(VERSION_HEADER, VERSION);
         if self.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(protocol) = self.upgrade {
+            request = request
+                .header(header::CONNECTION, "upgrade")
+                .header(header::UPGRADE, protocol);
         }
         request
             .body(Full::new(self.body.clone().unwrap_or_default()))
@@ -273,7 +286,7 @@ impl Client {
         self.revive().await
     }
 
-    async fn answer(&self, exchange: &Exchange) -> Result<Response<Incoming>, Failure> {
+    pub(super) async fn answer(&self, exchange: &Exchange) -> Result<Response<Incoming>, Failure> {
         let stream = open(&self.home).await.map_err(Failure::Broken)?;
         let response = send(stream, exchange.request().map_err(Failure::Answered)?)
             .await
@@ -284,7 +297,8 @@ impl Client {
         if !exchange.any_version {
             check_version(&response, &self.home).map_err(Failure::Answered)?;
         }
-        if response.status().is_success() {
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if response.status().is_success() || (switched && exchange.upgrade.is_some()) {
             return Ok(response);
         }
         let status = response.status();
@@ -374,7 +388,7 @@ async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends by itself when the answer has been read or is dropped.
     tokio::spawn(async move {
-        if let Err(e) = connection.await {
+        if let Err(e) = connection.with_upgrades().await {
             tracing::debug!("a connection to the daemon ended: {e}");
         }
     });

@@ -15,6 +15,7 @@
 //! | `lines.rs`, `stream.rs` | streams of events |
 
 mod connection;
+mod exec;
 mod home;
 mod launch;
 mod lines;
@@ -25,6 +26,7 @@ pub(crate) mod testing;
 mod verbs;
 
 pub use connection::Client;
+pub use exec::{Exec, Feed};
 pub use home::{HOME_VARIABLE, Home};
 pub use launch::Launcher;
 pub use stream::EventStream;

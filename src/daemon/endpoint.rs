@@ -20,6 +20,8 @@ pub(super) enum Gives {
     Stream(SchemaOf),
     /// Text of this type.
     Text(&'static str),
+    /// The connection, for this protocol.
+    Upgrade(&'static str),
 }
 
 /// A method and a path, what is to be known of them, and who serves them.
@@ -127,6 +129,12 @@ impl Endpoint {
     /// Its answer is text of this type.
     pub(super) const fn text(mut self, kind: &'static str) -> Self {
         self.gives = Gives::Text(kind);
+        self
+    }
+
+    /// It answers with the connection, for `protocol`.
+    pub(super) const fn upgrades(mut self, protocol: &'static str) -> Self {
+        self.gives = Gives::Upgrade(protocol);
         self
     }
 

@@ -120,6 +120,15 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
             "schema": {"type": "string"},
         }));
     }
+    if let Gives::Upgrade(protocol) = endpoint.gives {
+        parameters.push(json!({
+            "name": "Upgrade",
+            "in": "header",
+            "required": true,
+            "description": "The protocol; with `Connection: Upgrade`.",
+            "schema": {"const": protocol},
+        }));
+    }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
@@ -232,17 +241,23 @@ fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
                 "text/event-stream": {"schema": line},
             })
         }
+        Gives::Upgrade(_) => json!({}),
     };
-    let says = match endpoint.gives {
-        Gives::Json(_) | Gives::Text(_) => "Done.",
-        Gives::Stream(_) => {
+    let (status_of, says) = match endpoint.gives {
+        Gives::Json(_) | Gives::Text(_) => ("200", "Done."),
+        Gives::Stream(_) => (
+            "200",
             "One JSON document a line, or with `Accept: text/event-stream` one server-sent event \
-             each, whose `id` is where the stream goes on; the schema is a line's."
-        }
+             each, whose `id` is where the stream goes on; the schema is a line's.",
+        ),
+        Gives::Upgrade(_) => (
+            "101",
+            "The connection speaks the protocol asked for from now on.",
+        ),
     };
     let mut responses = Map::new();
     responses.insert(
-        "200".to_owned(),
+        status_of.to_owned(),
         json!({"description": says, "headers": version(), "content": content}),
     );
     let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();

@@ -15,6 +15,7 @@
 //! | `POST /v1/sessions/{ref}/runs` | [`ResumeRequest`] → [`ResumeResponse`] |
 //! | `POST /v1/sessions/{ref}/stop` | [`StopRequest`] → [`StopResponse`] |
 //! | `POST /v1/sessions/{ref}/kill` | [`KillRequest`] → [`StopResponse`] |
+//! | `POST /v1/sessions/{ref}/exec` | [`ExecRequest`] → the connection, see [`exec`](super::exec) |
 //! | `GET /v1/sessions/{ref}/wait?run=N` | → [`WaitResponse`], when that run (default: all) is over |
 //! | `GET /v1/sessions/{ref}/events?…` | [`EventsQuery`] → [`SessionEvent`]s, NDJSON or SSE |
 //! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |

@@ -11,6 +11,7 @@ pub mod bytes;
 pub mod capture;
 pub mod error;
 pub mod event;
+pub mod exec;
 pub mod exit;
 pub mod ids;
 pub mod outcome;

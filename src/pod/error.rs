@@ -219,6 +219,10 @@ impl PodError {
         match self {
             Self::Name(error) => error.code,
             Self::NotFound { .. } => ErrorCode::PodNotFound,
+            Self::MissingSource {
+                what: "secret's file",
+                ..
+            } => ErrorCode::Credentials,
             Self::Exists { .. } => ErrorCode::Refused,
             Self::NotADirectory { .. }
             | Self::BrokenLink { .. }

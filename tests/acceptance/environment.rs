@@ -96,3 +96,60 @@ fn a035_the_callers_proxies() {
     let exceptions = variable(&said, "NO_PROXY");
     assert_eq!(exceptions, Some("a,xhost.docker.internalx"));
 }
+
+#[test]
+fn a_secret_is_there_for_every_run_or_none_begins() {
+    let env = TestEnv::new();
+    let file = env.root().join("key");
+    let secrets = json!({"secrets": [
+        {"name": "TOKEN", "env": "TOKEN_HERE"},
+        {"name": "key", "file": file, "as": "file"},
+    ]});
+    let pod = env.docker_pod("needs").plain().json(secrets.clone()).make();
+    let prompt = "[[read /run/secrets/key]][[env TOKEN]]";
+    let start = || env.cldpd(["start", "-d", &pod, "--prompt", prompt]);
+    let unset = start().run().code(77);
+    for part in ["TOKEN_HERE is not set", "\"TOKEN\"", pod.as_str()] {
+        assert!(unset.stderr.contains(part), "{part} in {}", unset.stderr);
+    }
+    let unreadable = start().env("TOKEN_HERE", "t").run().code(77);
+    let place = file.display().to_string();
+    for part in [
+        "secret's file",
+        "does not exist",
+        pod.as_str(),
+        place.as_str(),
+    ] {
+        assert!(
+            unreadable.stderr.contains(part),
+            "{part} in {}",
+            unreadable.stderr
+        );
+    }
+    // Nothing was recorded, and nothing lies about.
+    assert_eq!(env.cldpd(["sessions", "-a", "-q"]).run().ok(), "");
+    assert!(env.session_dirs().is_empty());
+
+    std::fs::write(&file, "short\n").expect("our own directory");
+    let id = start().env("TOKEN_HERE", "t").run().ok().trim().to_owned();
+    assert_eq!(env.wait(&id), 0);
+    assert_eq!(env.said(&id), "short\n\nTOKEN=t\n");
+    // A further run has what is there now, from whoever asks for it.
+    std::fs::write(&file, "new").expect("our own directory");
+    let resume = || env.cldpd(["resume", &id, "--prompt", prompt]);
+    let unset = resume().run().code(77);
+    assert!(unset.stderr.contains("TOKEN_HERE"), "{}", unset.stderr);
+    let said = resume().env("TOKEN_HERE", "u").run().ok();
+    assert_eq!(said, "new\nTOKEN=u\n");
+
+    // A plain process has no /run/secrets of its own.
+    let local = env.local_pod("nowhere").plain().json(secrets).make();
+    let start = env.cldpd(["start", "-d", &local, "--prompt", prompt]);
+    let refused = start.env("TOKEN_HERE", "t").run().code(125);
+    assert!(refused.stderr.contains("local"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("\"as\": \"env\""),
+        "{}",
+        refused.stderr
+    );
+}

@@ -6,6 +6,7 @@ mod cli;
 mod containers;
 mod environment;
 mod events;
+mod exec;
 mod images;
 mod library;
 mod logs;

@@ -36,25 +36,46 @@ fn a101_secrets_are_nowhere() {
     // Long and odd enough to be found nowhere by chance.
     let secret = |kind: &str| format!("S3cr3t-{kind}-{tag}-value");
     let (pod_value, inherited, flag) = (secret("pod"), secret("inherit"), secret("flag"));
+    let (token, cert, build) = (secret("token"), secret("cert"), secret("build"));
+    let file = env.root().join("cert");
+    std::fs::write(&file, format!("{cert}\nof two lines\n")).expect("our own directory");
     let pod = env
         .docker_pod("secrets")
         .plain()
-        .json(json!({"env": {"API_TOKEN": pod_value}, "inheritEnv": ["INHERITED"]}))
+        .dockerfile(
+            "FROM scratch\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\n\
+             ENV CLDPD_SCRIPT=\"[[read /run/secrets/forge]]\"\n\
+             RUN --mount=type=secret,id=forge [\"/bin/claude\"]\n\
+             ENV CLDPD_SCRIPT=\"\"\nENTRYPOINT [\"/bin/claude\"]\n",
+        )
+        .json(json!({
+            "user": "1000:1000",
+            "env": {"API_TOKEN": pod_value},
+            "inheritEnv": ["INHERITED"],
+            "secrets": [
+                {"name": "NPM", "env": "NPM_HERE"},
+                {"name": "cert", "file": file, "as": "file"},
+                {"name": "forge", "env": "FORGE_HERE", "as": "build"},
+            ],
+        }))
         .make();
     let prompt = format!(
-        "[[env API_TOKEN]][[env INHERITED]][[env FLAG]][[print ready]]{}[[env FLAG]]",
+        "[[env API_TOKEN]][[env INHERITED]][[env FLAG]][[env NPM]][[read /run/secrets/cert]]\
+         [[env forge]][[env FORGE_HERE]][[print ready]]{}[[env FLAG]]",
         gate.hold()
     );
     let start = env
         .cldpd(["start", "-d", &pod, "--env", "FLAG", "--prompt", &prompt])
         .env("INHERITED", &inherited)
         .env("FLAG", &flag)
+        .env("NPM_HERE", &token)
+        .env("FORGE_HERE", &build)
         .run()
         .code(0);
     let id = start.text().trim().to_owned();
     env.await_line(&id, "ready");
 
-    let values = [&pod_value, &inherited, &flag];
+    let values = [&pod_value, &inherited, &flag, &token, &cert, &build];
     for arguments in procfs::all_arguments() {
         assert!(
             values.iter().all(|value| !arguments.contains(*value)),
@@ -62,14 +83,26 @@ fn a101_secrets_are_nowhere() {
         );
     }
     let inspect = engine::inspect_json(&format!("cldpd-{id}-r0")).to_string();
+    assert!(inspect.contains("/run/secrets"), "{inspect}");
+    let image = engine::image_json(&format!("cldpd-{pod}")).to_string();
     gate.open();
     assert_eq!(env.wait(&id), 0);
     let said = env.said(&id);
-    for name in ["API_TOKEN", "INHERITED", "FLAG"] {
+    for name in ["API_TOKEN", "INHERITED", "FLAG", "NPM", "cert"] {
         assert!(said.contains(&format!("[redacted:{name}]")), "{said}");
     }
+    assert!(
+        !said.contains("of two lines"),
+        "a value of two lines: {said}"
+    );
+    // What is for the build is not for the agent; what the build prints of it is replaced.
+    assert!(said.contains("forge is not set") && said.contains("FORGE_HERE is not set"));
+    let events = env.cldpd(["logs", "--format", "jsonl", &id]).run().ok();
+    assert!(events.contains("[redacted:forge]"), "{events}");
     let told = [
         inspect,
+        image,
+        events,
         said,
         env.cldpd(["logs", &id]).run().ok(),
         env.cldpd(["logs", "--format", "jsonl", &id]).run().ok(),
@@ -83,7 +116,7 @@ fn a101_secrets_are_nowhere() {
     }
     // Beneath the home nothing has them but the pod.json that the user wrote.
     env.stop_daemon();
-    for value in [&inherited, &flag] {
+    for value in [&inherited, &flag, &token, &cert, &build] {
         let found = files_with(&env.home(), value);
         assert!(found.is_empty(), "{found:?}");
     }

@@ -236,6 +236,10 @@ fn real_answers_fit_their_descriptions() {
     api.ask_query("POST", all, &[], "", Some(nowhere), 404);
     let broken = json!({"request": request(), "pods": ["broken"], "task": {"prompt": "x"}});
     api.ask_query("POST", all, &[], "", Some(broken), 400);
+    // Without the header that it needs; `exec_…` have the rest.
+    let exec = "/v1/sessions/{session}/exec";
+    let command = json!({"argv": ["true"]});
+    api.ask_query("POST", exec, &[&first], "", Some(command), 400);
     let remove = json!({"request": request(), "history": true});
     api.ask("DELETE", one, &[&first], Some(remove));
     api.ask("POST", "/v1/daemon/stop", &[], None);

@@ -1,5 +1,6 @@
 //! The shim as a real process.
 
+mod beside;
 mod commands;
 mod ends;
 mod files;

@@ -7,6 +7,7 @@ mod daemon;
 mod demo;
 mod doctor;
 mod events;
+mod exec;
 mod help;
 mod inspect;
 mod kill;
@@ -44,6 +45,8 @@ pub enum Command {
     Attach(attach::Args),
     /// Events of all sessions
     Events(events::Args),
+    /// Run a command beside a session's agent
+    Exec(exec::Args),
     /// Wait for sessions to end
     Wait(wait::Args),
     /// Stop sessions: SIGTERM, then SIGKILL
@@ -106,6 +109,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Logs(args) => logs::run(context, args).await,
         Command::Attach(args) => attach::run(context, args).await,
         Command::Events(args) => events::run(context, args).await,
+        Command::Exec(args) => exec::run(context, args).await,
         Command::Wait(args) => wait::run(context, args).await,
         Command::Stop(args) => stop::run(context, args).await,
         Command::Kill(args) => kill::run(context, args).await,

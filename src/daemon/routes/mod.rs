@@ -4,6 +4,7 @@
 pub(super) mod daemon;
 mod doctor;
 mod events;
+mod exec;
 mod inspect;
 mod kill;
 mod logs;
@@ -33,6 +34,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         resume::endpoint(),
         stop::endpoint(),
         kill::endpoint(),
+        exec::endpoint(),
         wait::endpoint(),
         logs::endpoint(),
         events::endpoint(),

@@ -203,6 +203,9 @@ fn mounts(request: &CreateRequest, declared: &[String]) -> Result<Vec<Mount>> {
             target: Some(CONTAINER_SECRETS.to_owned()),
             tmpfs_options: Some(MountTmpfsOptions {
                 size_bytes: Some((most + 1) * SECRET_ROOM),
+                // Not what the image's directory of that name has: the shim is
+                // whoever the container's user is.
+                mode: Some(0o1777),
                 ..MountTmpfsOptions::default()
             }),
             ..Mount::default()

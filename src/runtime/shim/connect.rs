@@ -51,7 +51,7 @@ pub(super) async fn connect(
 }
 
 /// Connects as soon as there is a socket.
-async fn reach(
+pub(super) async fn reach(
     path: &Path,
     patience: Duration,
     deadline: Instant,
@@ -103,7 +103,7 @@ async fn attempt(directory: &OwnedFd) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
-fn check_peer(stream: &UnixStream, peer: Peer, path: &Path) -> Result<(), ShimError> {
+pub(super) fn check_peer(stream: &UnixStream, peer: Peer, path: &Path) -> Result<(), ShimError> {
     let credentials = stream.peer_cred().map_err(|source| ShimError::Io {
         dir: shown(path),
         source,

@@ -6,12 +6,15 @@
 
 #[path = "../../../shim/bytes.rs"]
 pub mod bytes;
+#[path = "../../../shim/channel.rs"]
+pub mod channel;
 mod client;
 #[path = "../../../shim/command.rs"]
 pub mod command;
 mod connect;
 #[path = "../../../shim/crc.rs"]
 pub mod crc;
+mod exec;
 pub(crate) mod files;
 mod install;
 #[path = "../../../shim/purge.rs"]
@@ -34,6 +37,7 @@ pub mod wire;
 
 pub use client::Shim;
 pub use connect::Peer;
+pub use exec::{Channel, ExecError};
 pub use install::{container_command, install, local_arguments, prepare_run};
 pub use read::{Control, Record, RecordBody, Spool, SpoolError};
 pub use types::{Hello, RunBody, ShimError};

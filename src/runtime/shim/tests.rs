@@ -1,6 +1,7 @@
 //! The shim's formats and its pure parts, on anything.
 
 use super::bytes::{Put, Take};
+use super::channel::{Beside, FromProgram, ToProgram};
 use super::crc::crc32c;
 use super::redact::Redactor;
 use super::sha256::sha256;
@@ -8,7 +9,8 @@ use super::spool::{
     self, Control, FRAME_HEADER, FrameHead, HEADER, Kind, Parsed, SegmentHeader, parse, seal,
 };
 use super::stat;
-use super::wire::{Answer, Command, Greeting, Request, RunCommand, RunStanding, Standing};
+use super::wire::{self, Answer, Command, Greeting, Request, RunCommand, RunStanding, Standing};
+use crate::model::exec;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sha2::Digest;
@@ -79,6 +81,31 @@ fn request() -> impl Strategy<Value = Request> {
                 close,
                 bytes
             }),
+        to_program(),
+    ]
+}
+
+fn to_program() -> impl Strategy<Value = Request> {
+    let begin = (vec(bytes(), 0..4), pairs(), proptest::option::of(bytes()));
+    prop_oneof![
+        begin.prop_map(|(argv, env, cwd)| {
+            Request::Exec(ToProgram::Begin(Beside { argv, env, cwd }))
+        }),
+        bytes().prop_map(|bytes| Request::Exec(ToProgram::Input(bytes))),
+        Just(()).prop_map(|()| Request::Exec(ToProgram::InputEnd)),
+        any::<i32>().prop_map(|number| Request::Exec(ToProgram::Signal(number))),
+    ]
+}
+
+fn from_program() -> impl Strategy<Value = FromProgram> {
+    prop_oneof![
+        any::<u32>().prop_map(|pid| FromProgram::Started { pid }),
+        bytes().prop_map(FromProgram::Output),
+        bytes().prop_map(FromProgram::Errors),
+        any::<u32>().prop_map(FromProgram::Taken),
+        (any::<u8>(), proptest::option::of(1..65i32))
+            .prop_map(|(code, signal)| FromProgram::Exited { code, signal }),
+        (any::<u8>(), ".*").prop_map(|(code, message)| FromProgram::NotRun { code, message }),
     ]
 }
 
@@ -159,6 +186,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         }),
         any::<u64>().prop_map(|length| Answer::Written { length }),
         any::<u64>().prop_map(|generation| Answer::Displaced { generation }),
+        from_program().prop_map(Answer::Exec),
     ]
 }
 
@@ -193,6 +221,28 @@ proptest! {
     }
 
     #[test]
+    fn what_a_command_says_is_what_clients_read(said in from_program(), bytes in bytes(), signal: i32) {
+        let mut sent = wire::frame(&Answer::Exec(said.clone()).encode());
+        let taken = exec::Output::take(&mut sent);
+        let expected = match said {
+            FromProgram::Output(bytes) => Ok(Some(exec::Output::Stdout(bytes))),
+            FromProgram::Errors(bytes) => Ok(Some(exec::Output::Stderr(bytes))),
+            FromProgram::Taken(count) => Ok(Some(exec::Output::Taken(count))),
+            FromProgram::Exited { code, signal } => Ok(Some(exec::Output::Exited { code, signal })),
+            // Those are the daemon's to read.
+            FromProgram::Started { .. } | FromProgram::NotRun { .. } => Err(exec::Malformed),
+        };
+        prop_assert_eq!(taken, expected);
+        for (input, expected) in [
+            (exec::Input::Bytes(&bytes), ToProgram::Input(bytes.clone())),
+            (exec::Input::End, ToProgram::InputEnd),
+            (exec::Input::Signal(signal), ToProgram::Signal(signal)),
+        ] {
+            prop_assert!(input.frame() == wire::frame(&Request::Exec(expected).encode()));
+        }
+    }
+
+    #[test]
     fn what_is_cut_short_is_refused(command in command(), control in control(), cut in 1usize..20) {
         // A steer's bytes may be cut anywhere: its hash is what guards them.
         if !matches!(command, Command::Steer { .. }) {
@@ -206,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_decoded_or_refused(bytes in vec(any::<u8>(), 0..600), kind in 0u8..10) {
+    fn arbitrary_bytes_are_decoded_or_refused(bytes in vec(any::<u8>(), 0..600), kind in 0u8..16) {
         let mut led = bytes.clone();
         led.insert(0, kind);
         for bytes in [&bytes, &led] {
@@ -217,6 +267,7 @@ proptest! {
             let _ = SegmentHeader::decode(bytes);
             let _ = parse(bytes);
             let _ = stat::parse(bytes);
+            let _ = exec::Output::take(&mut bytes.clone());
             let mut take = Take::new(bytes);
             while take.bytes().is_ok() {}
         }

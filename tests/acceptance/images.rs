@@ -219,14 +219,18 @@ fn a027_a_build_secret_is_in_the_build_and_nowhere_else() {
     let env = TestEnv::new();
     let secret = |kind: &str| format!("S3cr3t-{kind}-{}-value", env.tag());
     let (token, key) = (secret("token"), secret("key"));
-    let dockerfile = "FROM scratch\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\nWORKDIR /tmp\n\
+    // A line of its own: builders' caches are everybody's.
+    let dockerfile = format!(
+        "FROM scratch\nENV OF={}\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\nWORKDIR /tmp\n\
          ARG CLDPD_SCRIPT=\"[[read /run/secrets/NPM]][[print]][[read /run/secrets/key]]\"\n\
          RUN --mount=type=secret,id=NPM,required=true --mount=type=secret,id=key,required=true \
-         [\"/bin/claude\"]\n";
+         [\"/bin/claude\"]\n",
+        cldpd::model::Ulid::generate(),
+    );
     let pod = env
         .docker_pod("secret")
         .plain()
-        .dockerfile(dockerfile)
+        .dockerfile(&dockerfile)
         .json(json!({"secrets": [
             {"name": "NPM", "env": "NPM_TOKEN", "as": "build"},
             {"name": "key", "file": "key", "as": "build"},

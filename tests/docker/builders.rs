@@ -1,9 +1,14 @@
 //! The same cases for both builders: what reaches them, and what they leave.
 
 use super::building::builder;
-use super::support::Home;
-use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
+use super::support::{Home, program};
+use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptions, ListImagesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+};
 use cldpd::model::spec::{BuildOptions, PodSpec};
+use cldpd::runtime::docker::{Docker, DockerConfig};
 use cldpd::runtime::{BuildRequest, Runtime};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -189,7 +194,7 @@ async fn left_of(home: &Home, step: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_classic_builder_leaves_nothing_of_what_was_built_before() {
-    let home = builder(true).await;
+    let mut home = builder(true).await;
     let step = format!("step-of-{}", home.id);
     let stages = |round: &str, last: &str| {
         format!(
@@ -201,13 +206,14 @@ async fn the_classic_builder_leaves_nothing_of_what_was_built_before() {
     assert!(home.build(&pod, UNFORCED).await.0.is_err());
     // The builder goes on from what a failed build made.
     assert_eq!(left_of(&home, &step).await.len(), 1);
+    home.docker = restarted(&home, true);
 
     // Nobody else's image goes: not even one that looks like a step of ours.
     let foreign = home.client.commit_container(
-        bollard::query_parameters::CommitContainerOptionsBuilder::new()
+        CommitContainerOptionsBuilder::new()
             .container(&foreign_container(&home).await)
             .build(),
-        bollard::models::ContainerConfig::default(),
+        ContainerConfig::default(),
     );
     let foreign = foreign.await.unwrap().id;
 
@@ -233,4 +239,68 @@ async fn foreign_container(home: &Home) -> String {
     let image = home.build(&pod, UNFORCED).await.0.unwrap();
     let request = home.request(&pod, &image.id, "");
     home.docker.create(&request).await.unwrap()
+}
+
+/// The home as another daemon finds it.
+fn restarted(home: &Home, classic: bool) -> Docker {
+    let config = DockerConfig {
+        env_host: std::env::var("DOCKER_HOST").ok(),
+        classic,
+        ..DockerConfig::default()
+    };
+    Docker::new(config, home.sessions(), home.id, program())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_built_before_a_restart_goes_and_what_others_made_of_it_stays() {
+    for classic in [false, true] {
+        let mut home = builder(classic).await;
+        let pod = home.pod("based", "FROM scratch\nCOPY program /program\n");
+        let first = home.build(&pod, UNFORCED).await.0.unwrap();
+        // Somebody's own image, without a name, and with our labels: it inherits them.
+        let body = ContainerCreateBody {
+            image: Some(first.id.clone()),
+            cmd: Some(vec!["theirs".to_owned()]),
+            ..ContainerCreateBody::default()
+        };
+        let container = home
+            .client
+            .create_container(None::<CreateContainerOptions>, body);
+        let container = container.await.unwrap().id;
+        let commit = CommitContainerOptionsBuilder::new().container(&container);
+        let theirs = home
+            .client
+            .commit_container(commit.build(), ContainerConfig::default())
+            .await
+            .unwrap()
+            .id;
+        let force = RemoveContainerOptionsBuilder::new().force(true).build();
+        let removed = home.client.remove_container(&container, Some(force)).await;
+        removed.unwrap();
+
+        // Theirs rests on the first; the second is used by nobody.
+        for round in ["2", "3"] {
+            home.docker = restarted(&home, classic);
+            std::fs::write(pod.dir.join("round"), round).unwrap();
+            let text = format!(
+                "FROM scratch\nENV ROUND={round}{}\nCOPY program /program\n",
+                home.id
+            );
+            std::fs::write(pod.dir.join("Dockerfile"), text).unwrap();
+            home.build(&pod, UNFORCED).await.0.unwrap();
+        }
+        let label = format!("cldpd.pod={}", pod.name);
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let left = home.client.list_images(Some(options)).await.unwrap();
+        let left: Vec<_> = left.into_iter().map(|image| image.id).collect();
+        assert!(left.contains(&theirs), "classic: {classic}");
+        assert_eq!(
+            left.len(),
+            2,
+            "theirs and the newest: {left:?}, first {}",
+            first.id
+        );
+        home.clean().await;
+    }
 }

@@ -161,7 +161,7 @@ struct Made<'a> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         let made = self.progress.take_made();
-        self.images.steps.add(self.pod, made);
+        self.images.ledger.add_steps(self.pod, made);
     }
 }
 

@@ -12,14 +12,14 @@ use super::endpoint::DockerConfig;
 use super::engine::{Engine, QUICK};
 use super::flight::{Flights, Log};
 use super::labels;
+use super::ledger::Ledger;
 use super::pull;
-use super::sweep::Steps;
 use crate::model::Timestamp;
 use crate::model::spec::{SecretSource, SecretSpec};
 use crate::runtime::{BuildRequest, Image, ImageConfig, Result, RuntimeError};
 use bollard::models::ImageInspect;
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
@@ -33,8 +33,8 @@ pub(super) struct Images {
     pub(super) credentials: Credentials,
     /// Whether BuildKit is not wanted.
     pub(super) classic: bool,
-    /// What the classic builder left on its way.
-    pub(super) steps: Steps,
+    /// What was built here.
+    pub(super) ledger: Ledger,
     busy: Arc<AtomicUsize>,
 }
 
@@ -48,12 +48,13 @@ impl Drop for Busy {
 }
 
 impl Images {
-    pub(super) fn new(config: &DockerConfig) -> Self {
+    /// `sessions` is a directory of the home.
+    pub(super) fn new(config: &DockerConfig, sessions: &Path) -> Self {
         Self {
             flights: Flights::default(),
             credentials: Credentials::new(config.config_dir().as_deref()),
             classic: config.classic,
-            steps: Steps::default(),
+            ledger: Ledger::open(sessions.with_file_name("images.json")),
             busy: Arc::default(),
         }
     }
@@ -140,7 +141,9 @@ pub(super) async fn ready(
                 let _busy = images.begin();
                 let id = build::run(&engine, &images, order, &log, cancel).await?;
                 let image = inspect(&engine, &id).await?;
-                checked(&engine, &tag, image, false)
+                let image = checked(&engine, &tag, image, false)?;
+                images.ledger.built(&image.id);
+                Ok(image)
             };
             Arc::new(work.await)
         }

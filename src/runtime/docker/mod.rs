@@ -15,6 +15,7 @@ mod flight;
 mod ignore;
 mod image;
 mod labels;
+mod ledger;
 mod place;
 mod progress;
 mod pull;
@@ -61,7 +62,7 @@ impl Docker {
     #[must_use]
     pub fn new(config: DockerConfig, sessions: PathBuf, home: HomeId, shim: &'static [u8]) -> Self {
         Self {
-            images: Arc::new(image::Images::new(&config)),
+            images: Arc::new(image::Images::new(&config, &sessions)),
             config,
             sessions,
             home,

@@ -2,7 +2,7 @@
 //!
 //! An engine would keep them for ever. What a container or another image rests
 //! on stays, and so does what was handed out a moment ago and will be used. What
-//! is not ours, by its labels or because we saw it being made, is not touched.
+//! was not built here is not touched, also where it carries our labels.
 
 use super::engine::{Engine, QUICK, SLOW};
 use super::image::Images;
@@ -57,35 +57,13 @@ impl Promised {
     }
 }
 
-/// What the classic builder made on its way to images, by pod.
+/// Removes what the classic builder left on its way to this pod's newest image.
 ///
 /// Steps that lead to an image go with it. What a failed build made, and the
 /// stages that an image was only copied from, nothing leads to: the builder
 /// goes on from them, until there is a newer image.
-#[derive(Default)]
-pub(super) struct Steps {
-    made: Mutex<HashMap<PodName, Vec<String>>>,
-}
-
-impl Steps {
-    /// Notes what was made for a pod.
-    pub(super) fn add(&self, pod: &PodName, made: Vec<String>) {
-        if made.is_empty() {
-            return;
-        }
-        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(pod.clone()).or_default().extend(made);
-    }
-
-    fn take(&self, pod: &PodName) -> Vec<String> {
-        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(pod).unwrap_or_default()
-    }
-}
-
-/// Removes what the classic builder left on its way to this pod's newest image.
 pub(super) async fn steps(engine: &Engine, images: &Images, pod: &PodName, promised: &Promised) {
-    let made = images.steps.take(pod);
+    let made = images.ledger.take_steps(pod);
     if made.is_empty() {
         return;
     }
@@ -113,18 +91,25 @@ pub(super) async fn old_images(
     if images.building() {
         return;
     }
-    let mut filters = labels::filter(&[(labels::HOME, home.to_string())]);
-    filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
-    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let filters = labels::filter(&[(labels::HOME, home.to_string())]);
+    let options = ListImagesOptionsBuilder::new()
+        .all(true)
+        .filters(&filters)
+        .build();
     let listed = engine.client.list_images(Some(options));
-    let listed = engine.call(QUICK, listed).await.unwrap_or_default();
+    let Ok(listed) = engine.call(QUICK, listed).await else {
+        return;
+    };
     if images.building() {
         return;
     }
-    for image in listed {
-        let built = image.labels.contains_key(labels::CONTEXT);
-        let snapshot = image.labels.contains_key(labels::SESSION);
-        if built && !snapshot && !promised.holds(&image.id) {
+    let there = listed.iter().map(|image| image.id.as_str()).collect();
+    images.ledger.retain(&there);
+    for image in &listed {
+        let nameless = |names: &[String], none: &str| names.iter().all(|name| name == none);
+        let dangling = nameless(&image.repo_tags, "<none>:<none>")
+            && nameless(&image.repo_digests, "<none>@<none>");
+        if dangling && images.ledger.has(&image.id) && !promised.holds(&image.id) {
             remove(engine, &image.id).await;
         }
     }

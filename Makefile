@@ -18,8 +18,9 @@ help: ## list these commands
 build: ## build the command, for every day
 	$(CARGO) build --locked
 
-test: ## run everything, on a real engine too: finds one, or installs and starts one
+test: ## run everything, on real engines too: finds them, or installs and starts them
 	./scripts/engine.sh
+	./scripts/podman.sh
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 lint: ## formatting, clippy and documentation with warnings denied, scripts

@@ -6,6 +6,7 @@ mod builders;
 mod building;
 mod containers;
 mod engines;
+mod podman;
 mod support;
 mod tls_door;
 mod unavailable;

@@ -6,12 +6,14 @@ pub mod env;
 pub mod events;
 pub mod gate;
 pub mod http;
+pub mod podman;
 pub mod pods;
 pub mod process;
 pub mod procfs;
 pub mod registry;
 
 pub use env::TestEnv;
+pub use podman::Podman;
 
 use std::time::Duration;
 

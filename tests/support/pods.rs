@@ -43,7 +43,8 @@ impl<'e> PodBuilder<'e> {
         self.json(json!({"runtime": "local", "env": {"PATH": path}}))
     }
 
-    pub(super) fn on_docker(mut self) -> Self {
+    /// On an engine; the pod's own name is that of its image.
+    pub fn on_docker(mut self) -> Self {
         let shared = self.env.shared().display().to_string();
         self.agent = true;
         self.dockerfile(

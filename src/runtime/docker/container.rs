@@ -6,6 +6,7 @@
 use super::engine::{Engine, QUICK, SLOW};
 use super::image;
 use super::labels;
+use super::unreachable::BLIND_HINT;
 use super::volumes;
 use crate::model::spec::SecretKind;
 use crate::runtime::session_dir::{CONTAINER_BIN, CONTAINER_RUN, CONTAINER_SECRETS};
@@ -58,8 +59,17 @@ pub(super) async fn create(engine: &Engine, request: &CreateRequest) -> Result<S
 
 async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
     let image = image::inspect(engine, &request.image).await?;
-    let declared = image.config.and_then(|config| config.volumes);
-    let body = body(request, &declared.unwrap_or_default())?;
+    let config = image.config.unwrap_or_default();
+    let mut body = body(request, &config.volumes.unwrap_or_default())?;
+    // Podman makes a timer even of a check that says NONE, where there is none.
+    if config.healthcheck.is_some() {
+        body.healthcheck = Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        });
+    }
+    let mounts = body.host_config.as_ref().and_then(|h| h.mounts.as_deref());
+    volumes::prepare(engine, &request.owner, mounts.unwrap_or_default()).await?;
     let options = CreateContainerOptionsBuilder::new()
         .name(&request.name)
         .build();
@@ -68,7 +78,32 @@ async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
         Ok(created) => Ok(created.id),
         // It went after it was looked at.
         Err(failure) if failure.is_missing() => Err(failure.of_image(&request.image)),
-        Err(failure) => Err(failure.of_container(&request.name)),
+        Err(failure) => Err(unseen(engine, request, failure.of_container(&request.name))),
+    }
+}
+
+/// An engine that says that our own directory does not exist, or makes an empty
+/// one of that name, does not see this machine's files.
+pub(super) fn unseen(
+    engine: &Engine,
+    request: &CreateRequest,
+    error: RuntimeError,
+) -> RuntimeError {
+    let ours = request.dirs.session.path().to_string_lossy();
+    match error {
+        RuntimeError::Container { container, cause }
+            if cause.contains("does not exist") && cause.contains(&*ours)
+                || cause.contains("no such file") && cause.contains(CONTAINER_BIN) =>
+        {
+            RuntimeError::Container {
+                container,
+                cause: format!(
+                    "the engine at {} does not see {ours}, which is on this machine; {BLIND_HINT}",
+                    engine.endpoint
+                ),
+            }
+        }
+        other => other,
     }
 }
 
@@ -141,10 +176,6 @@ fn body(request: &CreateRequest, declared: &[String]) -> Result<ContainerCreateB
         labels: Some(all),
         stop_signal: Some("SIGTERM".to_owned()),
         stop_timeout: Some(STOP_TIMEOUT),
-        healthcheck: Some(HealthConfig {
-            test: Some(vec!["NONE".to_owned()]),
-            ..HealthConfig::default()
-        }),
         host_config: Some(HostConfig {
             mounts: Some(mounts(request, declared)?),
             group_add: some(&pod.group_add),

@@ -36,8 +36,12 @@ pub(super) struct Engine {
     pub endpoint: Endpoint,
     /// What it is.
     pub info: EngineInfo,
+    /// Why it is looked for there, in words.
+    pub by: String,
     /// It builds with BuildKit.
     pub buildkit: bool,
+    /// It is Podman.
+    pub podman: bool,
     lost: AtomicBool,
 }
 
@@ -46,12 +50,14 @@ impl Engine {
     pub(super) async fn find(config: &DockerConfig) -> Result<Self> {
         let list = match candidates(config)? {
             Candidates::Chosen(Chosen { endpoint, by }) => {
-                return Self::connect(endpoint).await.map_err(|error| match error {
-                    RuntimeError::Unavailable { cause, hint, .. } => {
-                        unavailable(format!("{cause} ({by} says so)"), hint)
-                    }
-                    other => other,
-                });
+                return Self::connect(endpoint, &format!("{by} says so"))
+                    .await
+                    .map_err(|error| match error {
+                        RuntimeError::Unavailable { cause, hint, .. } => {
+                            unavailable(format!("{cause} ({by} says so)"), hint)
+                        }
+                        other => other,
+                    });
             }
             Candidates::Usual(list) => list,
         };
@@ -68,7 +74,7 @@ impl Engine {
             if !exists && slot.is_some() {
                 continue;
             }
-            match Self::connect(endpoint).await {
+            match Self::connect(endpoint, "the first of the usual sockets that answers").await {
                 Ok(engine) => return Ok(engine),
                 Err(error) => {
                     slot.get_or_insert(error);
@@ -81,7 +87,7 @@ impl Engine {
     }
 
     /// Connects, and agrees on the API's version.
-    async fn connect(endpoint: Endpoint) -> Result<Self> {
+    async fn connect(endpoint: Endpoint, by: &str) -> Result<Self> {
         let client = open(&endpoint, API_DEFAULT_VERSION)?;
         let version = match tokio::time::timeout(HELLO, client.version()).await {
             Ok(Ok(version)) => version,
@@ -127,8 +133,10 @@ impl Engine {
                 description,
                 architecture: version.arch.unwrap_or_default(),
             },
+            by: by.to_owned(),
             // Podman has its own builder behind the same route.
             buildkit: !podman,
+            podman,
             endpoint,
             lost: AtomicBool::new(false),
         })

@@ -3,7 +3,7 @@
 //! What does not carry all of them, agreeing, is not ours and is left alone.
 
 use crate::model::ids::PodName;
-use crate::model::{HomeId, SessionId, Ulid};
+use crate::model::{SessionId, Ulid};
 use crate::runtime::Owner;
 use std::collections::HashMap;
 
@@ -53,23 +53,24 @@ pub(super) fn owner(labels: &HashMap<String, String>, name: &str) -> Option<Owne
     })
 }
 
-/// A filter for all that carries these labels.
-pub(super) fn filter(labels: &[(&str, String)]) -> HashMap<String, Vec<String>> {
-    let wanted = labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    HashMap::from([("label".to_owned(), wanted)])
+/// A filter for all that carries this label. One alone: of several Podman 4
+/// lists what carries any of them, or nothing at all, depending on what is
+/// listed. The others are looked at with [`carry`].
+pub(super) fn filter(key: &str, value: &str) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), vec![format!("{key}={value}")])])
 }
 
-/// A filter for all that a session has.
-pub(super) fn filter_session(home: HomeId, session: Ulid) -> HashMap<String, Vec<String>> {
-    filter(&[(HOME, home.to_string()), (SESSION, session.to_string())])
+/// Whether `labels` have all of `wanted`.
+pub(super) fn carry(labels: &HashMap<String, String>, wanted: &[(&str, String)]) -> bool {
+    wanted
+        .iter()
+        .all(|(key, value)| labels.get(*key) == Some(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HomeId;
 
     #[test]
     fn labels_name_the_owner_and_are_believed_with_the_name_only() {

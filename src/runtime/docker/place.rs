@@ -3,7 +3,7 @@
 //! Everything asks by name and then looks at the labels; what is not ours is
 //! as good as not there.
 
-use super::container::{labels_of, look, name_of};
+use super::container::{labels_of, look, name_of, unseen};
 use super::engine::{Engine, Failure, QUICK, SLOW};
 use super::labels;
 use super::volumes;
@@ -28,7 +28,7 @@ pub(super) async fn find(engine: &Engine, owner: &Owner, name: &str) -> Result<O
 pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
     let options = ListContainersOptionsBuilder::new()
         .all(true)
-        .filters(&labels::filter(&[(labels::HOME, home.to_string())]))
+        .filters(&labels::filter(labels::HOME, &home.to_string()))
         .build();
     let list = engine
         .call(QUICK, engine.client.list_containers(Some(options)))
@@ -74,7 +74,7 @@ pub(super) async fn start(engine: &Engine, request: &CreateRequest) -> Result<()
     engine
         .call(SLOW, started)
         .await
-        .map_err(|failure| failure.of_container(name))
+        .map_err(|failure| unseen(engine, request, failure.of_container(name)))
 }
 
 /// Waits until it has ended.
@@ -118,7 +118,8 @@ async fn begun(engine: &Engine, found: &Found, since: Timestamp) -> Result<()> {
     // looking and listening. Its clock may be another; a minute covers that.
     let filters = HashMap::from([
         ("container", vec![found.id.as_str()]),
-        ("event", vec!["start", "die", "destroy"]),
+        // Podman has its own words for the latter two.
+        ("event", vec!["start", "die", "destroy", "died", "remove"]),
     ]);
     let options = EventsOptionsBuilder::new()
         .since(&(since.0 / 1_000_000_000 - 60).to_string())

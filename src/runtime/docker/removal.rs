@@ -48,6 +48,8 @@ pub(super) async fn snapshot(
         .repo(repository)
         .tag(version)
         .pause(false)
+        // Podman takes labels this way alone; the others are the container's already.
+        .changes(&format!("LABEL {}={}", labels::SNAPSHOT, found.id))
         .build();
     let mut all = labels::of_owner(owner);
     all.insert(labels::SNAPSHOT.to_owned(), found.id.clone());
@@ -133,7 +135,7 @@ pub(super) async fn remove_session(engine: &Engine, home: HomeId, session: Ulid)
 
 async fn remove_snapshots(engine: &Engine, home: HomeId, session: Ulid) -> Result<()> {
     let options = ListImagesOptionsBuilder::new()
-        .filters(&labels::filter_session(home, session))
+        .filters(&labels::filter(labels::SESSION, &session.to_string()))
         .build();
     let list = engine
         .call(QUICK, engine.client.list_images(Some(options)))
@@ -141,7 +143,9 @@ async fn remove_snapshots(engine: &Engine, home: HomeId, session: Ulid) -> Resul
         .map_err(|failure| failure.of_image("of the session"))?;
     // A later snapshot rests on the earlier ones, and the engine tells times by
     // the second only: what is refused is tried again as long as others go.
+    let ours = [(labels::HOME, home.to_string())];
     let mut list = list;
+    list.retain(|image| labels::carry(&image.labels, &ours));
     list.sort_by_key(|image| std::cmp::Reverse(image.created));
     loop {
         let before = list.len();

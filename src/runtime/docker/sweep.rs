@@ -91,7 +91,7 @@ pub(super) async fn old_images(
     if images.building() {
         return;
     }
-    let filters = labels::filter(&[(labels::HOME, home.to_string())]);
+    let filters = labels::filter(labels::HOME, &home.to_string());
     let options = ListImagesOptionsBuilder::new()
         .all(true)
         .filters(&filters)

@@ -8,6 +8,9 @@ use bollard::errors::Error as EngineError;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+/// What to do about an engine that does not see the files of sessions.
+pub(super) const BLIND_HINT: &str = "run cldpd where the engine runs, or set `[docker] session_dir` in config.toml to a directory that both see; `cldpd doctor` tries it";
+
 /// No engine, with the reason and the way out.
 pub(super) fn unavailable(cause: String, hint: Option<String>) -> RuntimeError {
     RuntimeError::Unavailable {
@@ -121,7 +124,7 @@ fn not_permitted(endpoint: &Endpoint) -> RuntimeError {
 }
 
 /// What a stranger said, fit for one line.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     line.escape_debug().take(200).collect()
 }

@@ -127,7 +127,7 @@ pub(super) async fn sweep(shared: &Arc<Shared>) {
             let record = record.map_err(Error::from)?;
             records.insert(record.ulid, record);
         }
-        sweep_files(&all.settings.home.join("sessions"), &records);
+        sweep_files(&all.sessions, &records);
         Ok(records)
     });
     let records = match read.await {

@@ -36,12 +36,16 @@ pub struct Settings {
     pub runtime: RuntimeName,
     /// The engine's address, over all others.
     pub docker_host: Option<String>,
+    /// Where sessions have their directories instead of in the home, absolute.
+    pub session_dir: Option<PathBuf>,
 }
 
 /// Shared by all actors of a home.
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) home: HomeId,
+    /// The directory of all sessions' directories.
+    pub(super) sessions: PathBuf,
     pub(super) pods: Pods,
     pub(super) runtimes: HashMap<RuntimeName, Arc<dyn Runtime>>,
     pub(super) reader: Reader,
@@ -56,7 +60,7 @@ pub(super) struct Shared {
 impl Shared {
     /// The directory of a session.
     pub(super) fn session_dir(&self, session: Ulid) -> SessionDir {
-        SessionDir::new(&self.settings.home.join("sessions"), session)
+        SessionDir::new(&self.sessions, session)
     }
 
     /// What was frozen when a session was dispatched.

@@ -1,16 +1,13 @@
-//! What a home has beside sessions: its pods, and how everything stands.
+//! What a home has beside sessions: its pods.
 
-use super::context::Shared;
 use super::handle::{Handle, blocking};
-use crate::model::api::{Check, CheckState, PodView};
+use crate::model::api::PodView;
 use crate::model::{Error, Result, RuntimeName, Timestamp, Ulid};
 use crate::pod::{Listed, Pod};
 use std::time::Duration;
 
 /// How long the engine's word on an image is waited for in a listing.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(3);
-/// Less free space than this is worth a warning, in bytes.
-const DISK_WARNING: u64 = 1 << 30;
 
 impl Handle {
     /// All pods, broken ones with their problems.
@@ -81,15 +78,6 @@ impl Handle {
         })
     }
 
-    /// How everything stands that sessions need.
-    pub async fn doctor(&self) -> Vec<Check> {
-        let mut checks = vec![self.journal_check()];
-        checks.extend(disk_check(&self.shared));
-        checks.push(self.runtime_check(RuntimeName::Docker).await);
-        checks.push(self.runtime_check(RuntimeName::Local).await);
-        checks
-    }
-
     async fn add_images(&self, views: &mut [PodView]) {
         let Ok(docker) = self.shared.runtime(RuntimeName::Docker) else {
             return;
@@ -106,36 +94,6 @@ impl Handle {
             }
         };
         let _ = tokio::time::timeout(ENGINE_PATIENCE, ask).await;
-    }
-
-    fn journal_check(&self) -> Check {
-        Check {
-            name: "journal".to_owned(),
-            state: CheckState::Ok,
-            message: format!("open, {} commits", self.commits()),
-            hint: None,
-        }
-    }
-
-    async fn runtime_check(&self, name: RuntimeName) -> Check {
-        let checked = match self.shared.runtime(name) {
-            Ok(runtime) => runtime.check().await.map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        match checked {
-            Ok(info) => Check {
-                name: name.to_string(),
-                state: CheckState::Ok,
-                message: info.description,
-                hint: None,
-            },
-            Err(error) => Check {
-                name: name.to_string(),
-                state: CheckState::Failed,
-                message: error.message,
-                hint: error.hint,
-            },
-        }
     }
 }
 
@@ -162,25 +120,4 @@ fn describe(pod: &Pod) -> PodView {
         runtime: pod.runtime,
         timeout: pod.timeout,
     }
-}
-
-fn disk_check(shared: &Shared) -> Option<Check> {
-    let home = &shared.settings.home;
-    let stat = rustix::fs::statvfs(home).ok()?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let low = free < DISK_WARNING;
-    Some(Check {
-        name: "disk".to_owned(),
-        state: if low {
-            CheckState::Warning
-        } else {
-            CheckState::Ok
-        },
-        message: format!(
-            "{:.1} GiB free beneath {}",
-            free as f64 / f64::from(1 << 30),
-            home.display()
-        ),
-        hint: low.then(|| "make room: sessions wait when the disk is full".to_owned()),
-    })
 }

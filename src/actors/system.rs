@@ -6,6 +6,7 @@ use super::directory::Directory;
 use super::handle::Handle;
 use super::hub::Hub;
 use super::journal::JournalHandle;
+use super::session_root;
 use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Settle, Supervisor};
 use super::tally::Tally;
 use super::view;
@@ -71,12 +72,13 @@ impl System {
         let (home, reader) = (journal.home(), journal.reader());
         let hub = Arc::new(Hub::new(reader.watermark()));
         let tally = Arc::new(Tally::default());
-        let sessions = settings.home.join("sessions");
+        let sessions = session_root::settle(&settings.home, settings.session_dir.as_deref(), home)?;
         let pods = Pods::new(settings.home.join("pods"), settings.user_home.clone());
         let shared = Arc::new(Shared {
             home,
             pods,
             runtimes: runtimes(&settings, &sessions, home),
+            sessions,
             journal: JournalHandle::start(journal, hub.clone(), tally.clone()),
             tally,
             reader,

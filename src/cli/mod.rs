@@ -12,12 +12,14 @@
 //! | `output.rs` | events of sessions, as they are shown |
 //! | `describe.rs` | an event in words |
 //! | `watch.rs`, `signals.rs` | following runs; Ctrl+C |
+//! | `credentials.rs` | what `doctor` says of agents' credentials |
 //! | `error.rs` | errors with hints; exit codes |
 //! | `table.rs`, `text.rs`, `time.rs` | tables, terminal text, durations |
 //! | `task.rs`, `zone.rs` | prompts and variables that the user gives; the time zone here |
 
 pub mod args;
 mod commands;
+mod credentials;
 mod describe;
 mod error;
 mod output;

@@ -39,6 +39,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// `[docker] host`.
     pub docker_host: Option<String>,
+    /// `[docker] session_dir`: where sessions have their directories; none for the home.
+    pub session_dir: Option<PathBuf>,
     /// `runtime`: where sessions run by default.
     pub runtime: Option<RuntimeName>,
     /// `[cli] detach_on_interrupt`: Ctrl+C leaves sessions working.
@@ -48,7 +50,7 @@ pub struct Config {
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 10] = [
+pub(super) const KEYS: [Key; 11] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -169,6 +171,24 @@ pub(super) const KEYS: [Key; 10] = [
         show: |config| config.docker_host.clone().into(),
     },
     Key {
+        name: "docker.session_dir",
+        variable: "CLDPD_SESSION_DIR",
+        about: "where sessions have their files, for an engine that does not see the home",
+        of_commands: false,
+        read: |config, text| {
+            let dir = PathBuf::from(text);
+            if !dir.is_absolute() {
+                return Err("is no absolute path".to_owned());
+            }
+            config.session_dir = Some(dir);
+            Ok(())
+        },
+        show: |config| {
+            let dir = config.session_dir.as_ref();
+            dir.map(|dir| dir.display().to_string()).into()
+        },
+    },
+    Key {
         name: "cli.detach_on_interrupt",
         variable: "CLDPD_DETACH_ON_INTERRUPT",
         about: "whether Ctrl+C leaves the sessions of start and resume working",
@@ -192,6 +212,7 @@ impl Default for Config {
             idle_exit: Some(IDLE_EXIT),
             log_format: LogFormat::default(),
             docker_host: None,
+            session_dir: None,
             runtime: None,
             detach_on_interrupt: false,
             origins: BTreeMap::new(),
@@ -213,6 +234,7 @@ impl Config {
             session_pids: self.session_pids,
             runtime: self.runtime(),
             docker_host: self.docker_host.clone(),
+            session_dir: self.session_dir.clone(),
         }
     }
 

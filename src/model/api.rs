@@ -512,6 +512,39 @@ pub struct Check {
     pub hint: Option<String>,
 }
 
+impl Check {
+    /// It is as it should be.
+    #[must_use]
+    pub fn ok(name: &str, message: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: CheckState::Ok,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// It works; `hint` says what to do about it all the same.
+    #[must_use]
+    pub fn warning(name: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            state: CheckState::Warning,
+            hint: Some(hint.into()),
+            ..Self::ok(name, message)
+        }
+    }
+
+    /// It does not work, for that reason.
+    #[must_use]
+    pub fn failed(name: &str, error: super::Error) -> Self {
+        Self {
+            state: CheckState::Failed,
+            hint: error.hint,
+            ..Self::ok(name, error.message)
+        }
+    }
+}
+
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -10,6 +10,7 @@ pub mod local;
 pub mod session_dir;
 pub mod shim;
 
+use crate::model::api::Check;
 pub use crate::model::spec::ImageConfig;
 use crate::model::spec::{BuildOptions, Limits, PodSpec};
 use crate::model::{HomeId, RuntimeName, SessionId, Timestamp, Ulid};
@@ -247,6 +248,21 @@ pub trait Runtime: Send + Sync {
     /// Whether it can be used now, asked as cheaply as it can be.
     async fn answers(&self) -> Result<()> {
         self.check().await.map(drop)
+    }
+
+    /// What it is, and each thing that could keep sessions from running there,
+    /// with what to do about it. May take some seconds.
+    async fn examine(&self) -> Vec<Check> {
+        let name = self.name().to_string();
+        vec![match self.check().await {
+            Ok(info) => Check::ok(&name, info.description),
+            Err(error) => Check::failed(&name, error.into()),
+        }]
+    }
+
+    /// The address of the engine that it used last; none before it used one.
+    fn address(&self) -> Option<String> {
+        None
     }
 
     /// The pod's image: what is there if its context and arguments have not

@@ -1,6 +1,7 @@
 //! What a user of the command line met by hand, and shall not meet again.
 
 mod config;
+mod doctor;
 
 use crate::support::TestEnv;
 use crate::support::events::{of_run, only, outcome};

@@ -1,19 +1,23 @@
 //! `cldpd doctor`.
 
-use crate::cli::Context;
 use crate::cli::args::{Format, FormatArgs};
 use crate::cli::error::Done;
 use crate::cli::ui::Style;
+use crate::cli::{Context, credentials};
 use crate::client::Home;
 use crate::model::api::{Check, CheckState};
-use crate::model::{Error, exit};
+use crate::model::{Error, ErrorCode, Timestamp, exit};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// Flags of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Says of each thing how it stands and what to do about it. Exits with 1 when
-something does not work.")]
+Says of each thing how it stands and what to do about it: home, socket, journal,
+disk, engine (with a container that is started and removed again), removals
+that are not finished, and whether you have credentials for agents.
+
+Exits with 1 when something does not work.")]
 pub struct Args {
     #[command(flatten)]
     format: FormatArgs,
@@ -22,21 +26,25 @@ pub struct Args {
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let home = context.home()?;
     let mut checks = vec![check_home(&home)];
-    match context.client().await {
-        Ok(client) => {
-            checks.push(Check {
-                name: "daemon".to_owned(),
-                state: CheckState::Ok,
-                message: "answers".to_owned(),
-                hint: None,
-            });
-            match client.doctor().await {
-                Ok(theirs) => checks.extend(theirs),
-                Err(error) => checks.push(failed("daemon", error)),
-            }
+    let theirs = match context.client().await {
+        Ok(client) => client.doctor().await,
+        Err(error) => Err(error),
+    };
+    checks.extend(check_socket(&home));
+    match theirs {
+        Ok(theirs) => {
+            checks.push(Check::ok("daemon", "answers"));
+            checks.extend(theirs);
         }
-        Err(error) => checks.push(failed("daemon", error)),
+        Err(error) => checks.push(Check::failed("daemon", error)),
     }
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let user_home = std::env::var_os("HOME").map(PathBuf::from);
+    checks.extend(credentials::checks(
+        &is_set,
+        user_home.as_deref(),
+        Timestamp::now(),
+    ));
     match args.format.chosen() {
         Format::Table => {
             for check in &checks {
@@ -63,15 +71,6 @@ fn show(context: &mut Context, check: &Check) -> Result<(), crate::cli::error::F
         context.ui.line(&format!("         hint: {hint}"))?;
     }
     Ok(())
-}
-
-fn failed(name: &str, error: Error) -> Check {
-    Check {
-        name: name.to_owned(),
-        state: CheckState::Failed,
-        message: error.message,
-        hint: error.hint,
-    }
 }
 
 /// Whether the home is there, ours, and nobody else's.
@@ -111,4 +110,29 @@ fn check_home(home: &Home) -> Check {
         message,
         hint,
     }
+}
+
+/// Whether the daemon's socket is for its owner only; nothing where none is.
+fn check_socket(home: &Home) -> Option<Check> {
+    let path = home.socket();
+    let shown = path.display();
+    let found = std::fs::symlink_metadata(&path).ok()?;
+    let own = rustix::process::geteuid().as_raw();
+    if found.uid() != own {
+        let message = format!("{shown} belongs to another user (uid {})", found.uid());
+        let error = Error::new(ErrorCode::DaemonUnavailable, message)
+            .hint("choose a home of your own with --home or CLDPD_HOME");
+        return Some(Check::failed("socket", error));
+    }
+    Some(match found.mode() & 0o077 {
+        0 => Check::ok("socket", shown.to_string()),
+        _ => Check::warning(
+            "socket",
+            format!(
+                "{shown} is open to others (mode {:o})",
+                found.mode() & 0o777
+            ),
+            format!("chmod 600 {shown}"),
+        ),
+    })
 }

@@ -11,12 +11,14 @@ mod contexts;
 mod credentials;
 mod endpoint;
 mod engine;
+mod examine;
 mod flight;
 mod ignore;
 mod image;
 mod labels;
 mod ledger;
 mod place;
+mod probe;
 mod progress;
 mod pull;
 mod purge;
@@ -33,11 +35,12 @@ use super::{
     BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, Result,
     Runtime,
 };
+use crate::model::api::Check;
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
 use engine::Engine;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::sync::{Mutex, mpsc};
 
 /// A Docker engine as a place for sessions.
@@ -51,6 +54,8 @@ pub struct Docker {
     /// The shim's program, for deleting what is root's.
     shim: &'static [u8],
     engine: Mutex<Option<Arc<Engine>>>,
+    /// Where the engine that was found last listens.
+    address: std::sync::Mutex<Option<String>>,
     images: Arc<image::Images>,
     promised: sweep::Promised,
 }
@@ -68,6 +73,7 @@ impl Docker {
             home,
             shim,
             engine: Mutex::default(),
+            address: std::sync::Mutex::default(),
             promised: sweep::Promised::default(),
         }
     }
@@ -77,9 +83,20 @@ impl Docker {
         if let Some(engine) = slot.as_ref().filter(|engine| !engine.is_lost()) {
             return Ok(Arc::clone(engine));
         }
-        let engine = Arc::new(Engine::find(&self.config).await?);
+        let engine = self.find_engine().await?;
         *slot = Some(Arc::clone(&engine));
         Ok(engine)
+    }
+
+    async fn find_engine(&self) -> Result<Arc<Engine>> {
+        let engine = Arc::new(Engine::find(&self.config).await?);
+        *self.last_address() = Some(engine.endpoint.to_string());
+        Ok(engine)
+    }
+
+    /// Nothing is left half done under the lock, so a poisoned one is as good.
+    fn last_address(&self) -> MutexGuard<'_, Option<String>> {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +108,7 @@ impl Runtime for Docker {
 
     async fn check(&self) -> Result<EngineInfo> {
         // Asks anew: an engine that answered once may have gone or changed.
-        let engine = Arc::new(Engine::find(&self.config).await?);
+        let engine = self.find_engine().await?;
         let info = engine.info.clone();
         *self.engine.lock().await = Some(engine);
         Ok(info)
@@ -105,6 +122,20 @@ impl Runtime for Docker {
             Some(engine) if engine.is_chosen(&self.config) && engine.ping().await => Ok(()),
             _ => self.check().await.map(drop),
         }
+    }
+
+    async fn examine(&self) -> Vec<Check> {
+        let engine = match self.find_engine().await {
+            Ok(engine) => engine,
+            Err(error) => return vec![Check::failed("docker", error.into())],
+        };
+        let mut checks = examine::engine(&engine).await;
+        checks.push(probe::files(&engine, self.home, self.shim, &self.sessions).await);
+        checks
+    }
+
+    fn address(&self) -> Option<String> {
+        self.last_address().clone()
     }
 
     async fn build(&self, request: &BuildRequest, lines: mpsc::Sender<Vec<u8>>) -> Result<Image> {

@@ -108,8 +108,13 @@ impl Refused {
     }
 }
 
-/// An image of nothing but the shim.
-async fn import(engine: &Engine, home: HomeId, shim: &[u8], name: &str) -> Result<String> {
+/// An image of nothing but the shim, which is for whoever made it to remove.
+pub(super) async fn import(
+    engine: &Engine,
+    home: HomeId,
+    shim: &[u8],
+    name: &str,
+) -> Result<String> {
     let archive = archive(shim).map_err(|error| RuntimeError::Image {
         tag: name.to_owned(),
         cause: format!("cannot make it: {error}"),
@@ -117,7 +122,7 @@ async fn import(engine: &Engine, home: HomeId, shim: &[u8], name: &str) -> Resul
     })?;
     let options = CreateImageOptionsBuilder::new()
         .from_src("-")
-        .message("cldpd purge helper")
+        .message("cldpd helper")
         .changes(vec![format!("LABEL {}={home} {PURGE}=1", labels::HOME)])
         .build();
     let body = bollard::body_full(archive.into());

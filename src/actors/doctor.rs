@@ -1,0 +1,127 @@
+//! How everything stands that sessions need, each thing with what to do about it.
+
+use super::context::Shared;
+use super::handle::{Handle, blocking};
+use crate::model::api::Check;
+use crate::model::{Error, RuntimeName};
+use std::fs;
+use std::path::Path;
+
+/// Less free space than this is worth a warning, in bytes.
+const DISK_WARNING: u64 = 1 << 30;
+/// How many sessions are named in one check.
+const NAMED_MAX: usize = 5;
+const GIB: f64 = (1u64 << 30) as f64;
+const MIB: f64 = (1u64 << 20) as f64;
+
+impl Handle {
+    /// How everything stands that sessions need. Tries the engine with a
+    /// container, which takes some seconds.
+    pub async fn doctor(&self) -> Vec<Check> {
+        let mut checks = self.journal_checks().await;
+        checks.extend(disk_check(&self.shared));
+        for name in [RuntimeName::Docker, RuntimeName::Local] {
+            match self.shared.runtime(name) {
+                Ok(runtime) => checks.extend(runtime.examine().await),
+                Err(error) => checks.push(Check::failed(&name.to_string(), error)),
+            }
+        }
+        checks
+    }
+
+    /// The journal, and what it says about removals that are not finished.
+    async fn journal_checks(&self) -> Vec<Check> {
+        let (shared, commits) = (self.shared.clone(), self.commits());
+        let looked = blocking(move || {
+            let dir = shared.settings.home.join("journal");
+            let message = format!(
+                "open, {commits} commits, {:.1} MiB in {}",
+                size(&dir) as f64 / MIB,
+                dir.display()
+            );
+            let mut unfinished = Vec::new();
+            for record in shared.reader.sessions() {
+                let record = record.map_err(Error::from)?;
+                if record.removed == Some(false) {
+                    unfinished.push(record.id.to_string());
+                }
+            }
+            Ok((message, unfinished))
+        });
+        match looked.await {
+            Ok((message, unfinished)) => {
+                let mut checks = vec![Check::ok("journal", message)];
+                checks.extend(removals(&unfinished));
+                checks
+            }
+            Err(error) => vec![Check::failed("journal", error)],
+        }
+    }
+}
+
+fn removals(unfinished: &[String]) -> Option<Check> {
+    let first = unfinished.first()?;
+    let mut names = unfinished[..unfinished.len().min(NAMED_MAX)].join(", ");
+    if unfinished.len() > NAMED_MAX {
+        names.push_str(", …");
+    }
+    Some(Check::warning(
+        "removals",
+        format!(
+            "not finished for {} of the sessions: {names}",
+            unfinished.len()
+        ),
+        format!(
+            "each start of the daemon and each hour tries again; `cldpd rm {first}` tries now and says why not"
+        ),
+    ))
+}
+
+/// Bytes of all files beneath a directory; what cannot be looked at counts as none.
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => size(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn disk_check(shared: &Shared) -> Option<Check> {
+    let home = &shared.settings.home;
+    let stat = rustix::fs::statvfs(home).ok()?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let message = format!(
+        "{:.1} GiB free beneath {}",
+        free as f64 / GIB,
+        home.display()
+    );
+    Some(match free < DISK_WARNING {
+        true => Check::warning(
+            "disk",
+            message,
+            "make room: sessions wait when the disk is full",
+        ),
+        false => Check::ok("disk", message),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unfinished_removals_are_named_up_to_a_number() {
+        assert_eq!(removals(&[]), None);
+        let names: Vec<String> = (0..7).map(|n| format!("p-{n}")).collect();
+        let check = removals(&names).unwrap();
+        assert!(
+            check
+                .message
+                .contains("7 of the sessions: p-0, p-1, p-2, p-3, p-4, …")
+        );
+        assert!(check.hint.unwrap().contains("cldpd rm p-0"));
+    }
+}

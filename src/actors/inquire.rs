@@ -78,6 +78,12 @@ impl Handle {
         })
     }
 
+    /// The address of the Docker engine that was used last; none before one was.
+    #[must_use]
+    pub fn engine_address(&self) -> Option<String> {
+        self.shared.runtime(RuntimeName::Docker).ok()?.address()
+    }
+
     async fn add_images(&self, views: &mut [PodView]) {
         let Ok(docker) = self.shared.runtime(RuntimeName::Docker) else {
             return;

@@ -89,6 +89,21 @@ impl Context {
         Client::connect(&self.home()?).await
     }
 
+    /// Says so when the daemon uses another engine than it would if it were
+    /// started by this command.
+    fn note_engine(&mut self, client: &Client) {
+        let Some(theirs) = client.engine() else {
+            return;
+        };
+        let host = self.global.docker_host.clone();
+        let ours = crate::daemon::engine_from_here(client.home(), host);
+        if let Some(ours) = ours.filter(|ours| place(ours) != place(&theirs)) {
+            self.ui.note(&format!(
+                "the daemon uses the engine at {theirs}, not {ours}; `cldpd daemon restart` with the same settings changes that"
+            ));
+        }
+    }
+
     fn launcher(&self) -> Result<Launcher> {
         let exe = own_executable().map_err(|e| {
             Error::new(
@@ -98,6 +113,13 @@ impl Context {
         })?;
         Ok(Launcher::new(exe).docker_host(self.global.docker_host.clone()))
     }
+}
+
+/// An engine's address, a socket's without links on its way.
+fn place(address: &str) -> String {
+    let path = address.strip_prefix("unix://");
+    let real = path.and_then(|path| std::fs::canonicalize(path).ok());
+    real.map_or_else(|| address.to_owned(), |path| path.display().to_string())
 }
 
 /// This program, also when its file was replaced since we were started.

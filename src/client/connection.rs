@@ -6,7 +6,7 @@
 use super::home::Home;
 use super::launch::Launcher;
 use super::{VERSION, socket};
-use crate::model::api::VERSION_HEADER;
+use crate::model::api::{ENGINE_HEADER, VERSION_HEADER};
 use crate::model::{Error, ErrorCode, Result};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
@@ -31,6 +31,8 @@ const LEAVING_MAX: Duration = Duration::from_secs(20);
 pub struct Client {
     home: Home,
     launcher: Option<Arc<Launcher>>,
+    /// What the last answer said about it.
+    engine: Arc<Mutex<Option<String>>>,
 }
 
 /// A request, in a form that can be sent again.
@@ -163,6 +165,7 @@ impl Client {
         Ok(Self {
             home: home.clone(),
             launcher: None,
+            engine: Arc::default(),
         })
     }
 
@@ -188,6 +191,7 @@ impl Client {
         Ok(Self {
             home: home.clone(),
             launcher: Some(Arc::new(launcher)),
+            engine: Arc::default(),
         })
     }
 
@@ -197,6 +201,7 @@ impl Client {
         Self {
             home: home.clone(),
             launcher: launcher.map(Arc::new),
+            engine: Arc::default(),
         }
     }
 
@@ -204,6 +209,14 @@ impl Client {
     #[must_use]
     pub const fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// The address of the engine that the daemon uses, as its last answer said
+    /// it; none before the daemon has used one.
+    #[must_use]
+    pub fn engine(&self) -> Option<String> {
+        let engine = self.engine.lock();
+        engine.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a request and takes the answer whole.
@@ -294,6 +307,9 @@ impl Client {
                 true => Failure::Answered(foreign(&self.home)),
                 false => Failure::Broken(self.broke(exchange, &e.to_string())),
             })?;
+        let engine = response.headers().get(ENGINE_HEADER);
+        let engine = engine.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = engine;
         if !exchange.any_version {
             check_version(&response, &self.home).map_err(Failure::Answered)?;
         }

@@ -22,6 +22,7 @@ pub use settings::{Origin, Setting};
 use crate::actors::System;
 use crate::client::Home;
 use crate::model::{Error, ErrorCode, Result};
+use crate::runtime::docker::DockerConfig;
 use activity::Activity;
 use server::{Server, Why};
 use std::path::PathBuf;
@@ -38,6 +39,16 @@ pub struct Options {
     pub detached: bool,
     /// Told one line of JSON: `{"ready":true}` once it serves, or `{"error":{…}}`.
     pub announce: fn(&str),
+}
+
+/// The address of the engine that a daemon would look for first if it were
+/// started from here with this `--docker-host`; none when that cannot be said.
+#[must_use]
+pub fn engine_from_here(home: &Home, docker_host: Option<String>) -> Option<String> {
+    let config = Config::read(home).ok()?.with_docker_host(docker_host);
+    let user_home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let variable = |name: &str| std::env::var_os(name);
+    DockerConfig::read(config.docker_host, user_home.map(PathBuf::from), variable).address()
 }
 
 /// Runs the daemon until it is told to end, or has nothing left to do.

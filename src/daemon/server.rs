@@ -6,7 +6,7 @@ use super::respond::Failure;
 use super::{leaving, metrics, routes};
 use crate::actors::Handle;
 use crate::client::Home;
-use crate::model::api::VERSION_HEADER;
+use crate::model::api::{ENGINE_HEADER, VERSION_HEADER};
 use crate::model::{Error, ErrorCode, Result, Timestamp};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::HeaderValue;
@@ -173,9 +173,12 @@ async fn around(State(context): State<Context>, request: Request, next: Next) ->
         _ if context.asked.is_cancelled() && !of_daemon => Failure(leaving()).into_response(),
         _ => next.run(request).await,
     };
-    response
-        .headers_mut()
-        .insert(VERSION_HEADER, HeaderValue::from_static(VERSION));
+    let headers = response.headers_mut();
+    headers.insert(VERSION_HEADER, HeaderValue::from_static(VERSION));
+    let engine = context.handle.engine_address();
+    if let Some(engine) = engine.and_then(|engine| HeaderValue::try_from(engine).ok()) {
+        headers.insert(ENGINE_HEADER, engine);
+    }
     response
 }
 

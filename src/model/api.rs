@@ -45,6 +45,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// The header of answers that carries the address of the engine that the daemon
+/// uses, once it has used one.
+pub const ENGINE_HEADER: &str = "cldpd-engine";
+
 /// The header that carries the version of the speaker, both ways.
 pub const VERSION_HEADER: &str = "cldpd-version";
 

@@ -186,3 +186,34 @@ async fn a_docker_context_with_tls_is_used_by_the_command() {
     .unwrap();
     door.close().await;
 }
+
+#[test]
+fn a_command_with_another_engine_than_the_daemons_is_told() {
+    let env = TestEnv::new();
+    let pod = env.docker_pod("other").make();
+    let here = env
+        .cldpd(["start", &pod, "--prompt", "[[print one]]"])
+        .run();
+    assert!(!here.stderr.contains("the engine at"), "{}", here.stderr);
+    let id = env.cldpd(["sessions", "-a", "-q"]).run().ok();
+    let id = id.trim().to_owned();
+    let engine = env.daemon()["engine"].as_str().unwrap().to_owned();
+    assert!(engine.contains("://"), "{engine}");
+    let expected = format!("the daemon uses the engine at {engine}, not tcp://127.0.0.1:9;");
+    for (command, variable) in [
+        (["start", &pod, "--prompt", "[[print two]]"], "DOCKER_HOST"),
+        (
+            ["resume", &id, "--prompt", "[[print three]]"],
+            "CLDPD_DOCKER_HOST",
+        ),
+    ] {
+        let output = env
+            .cldpd(command)
+            .env(variable, "tcp://127.0.0.1:9")
+            .run()
+            .code(0);
+        let notes = output.stderr.matches(&expected).count();
+        assert_eq!(notes, 1, "{}", output.stderr);
+        assert!(output.stderr.contains("cldpd daemon restart"));
+    }
+}

@@ -102,6 +102,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         return Ok(exit::INTERRUPTED);
     };
     let resumed = resumed?;
+    context.note_engine(&client);
     for note in &resumed.notes {
         context.ui.note(note);
     }

@@ -268,6 +268,7 @@ async fn dispatch(
     let Some(signals) = signals else {
         let client = prepare(context, request).await?;
         let started = client.start(request).await?;
+        context.note_engine(&client);
         return Ok(Some((client, started, false)));
     };
     let Some(client) = signals.unless_sent(prepare(context, request)).await else {
@@ -278,7 +279,9 @@ async fn dispatch(
         context.ui.note(UNANSWERED);
         return Ok(None);
     };
-    Ok(Some((client, started?, interrupted)))
+    let started = started?;
+    context.note_engine(&client);
+    Ok(Some((client, started, interrupted)))
 }
 
 /// Connects, and looks up what the pods want of this environment.

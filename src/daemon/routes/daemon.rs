@@ -60,7 +60,7 @@ pub(in crate::daemon) async fn describe(context: &Context) -> Result<DaemonStatu
         max_parallel: context.max_parallel,
         memory: load.memory,
         memory_claimed: load.claimed,
-        engine: None,
+        engine: context.handle.engine_address(),
         log: context.log.as_ref().map(|path| path.display().to_string()),
         commits: context.handle.commits(),
         problems: Vec::new(),

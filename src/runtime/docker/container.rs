@@ -6,6 +6,7 @@
 use super::engine::{Engine, QUICK, SLOW};
 use super::image;
 use super::labels;
+use super::states::understood;
 use super::unreachable::BLIND_HINT;
 use super::volumes;
 use crate::model::spec::SecretKind;
@@ -16,6 +17,7 @@ use bollard::models::{
     Mount, MountTmpfsOptions, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions};
+use futures::FutureExt as _;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -110,10 +112,8 @@ pub(super) fn unseen(
 /// The container of this name, whosever it is.
 pub(super) async fn look(engine: &Engine, name: &str) -> Result<Option<ContainerInspectResponse>> {
     let options = None::<InspectContainerOptions>;
-    match engine
-        .call(QUICK, engine.client.inspect_container(name, options))
-        .await
-    {
+    let inspected = engine.client.inspect_container(name, options);
+    match engine.call(QUICK, inspected.map(understood)).await {
         // An id, or the beginning of one, finds a container too; that is not its name.
         Ok(found) => Ok((name_of(&found) == name).then_some(found)),
         Err(failure) if failure.is_missing() => Ok(None),

@@ -24,6 +24,7 @@ mod pull;
 mod purge;
 mod removal;
 mod session;
+mod states;
 mod sweep;
 mod tls;
 mod unreachable;

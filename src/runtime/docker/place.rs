@@ -6,6 +6,7 @@
 use super::container::{labels_of, look, name_of, unseen};
 use super::engine::{Engine, Failure, QUICK, SLOW};
 use super::labels;
+use super::states::understood;
 use super::volumes;
 use crate::model::{HomeId, Timestamp};
 use crate::runtime::{CreateRequest, ExitInfo, Found, Owner, PlaceState, Result, RuntimeError};
@@ -15,7 +16,7 @@ use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, StartContainerOptions,
     WaitContainerOptionsBuilder,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use std::collections::HashMap;
 
 /// The container of this owner and name.
@@ -30,8 +31,9 @@ pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
         .all(true)
         .filters(&labels::filter(labels::HOME, &home.to_string()))
         .build();
+    let listed = engine.client.list_containers(Some(options));
     let list = engine
-        .call(QUICK, engine.client.list_containers(Some(options)))
+        .call(QUICK, listed.map(understood))
         .await
         .map_err(|failure| failure.of_container("of this home"))?;
     let mut all = Vec::new();

@@ -161,7 +161,10 @@ fn each_crate_has_its_place() {
             &["src/daemon/", "src/client/", "src/runtime/docker/tls.rs"],
         ),
         ("hyper_rustls", &["src/runtime/docker/tls.rs"]),
-        ("rustls", &["src/runtime/docker/tls.rs"]),
+        (
+            "rustls",
+            &["src/runtime/docker/tls.rs", "src/runtime/docker/session.rs"],
+        ),
         ("clap", &["src/cli/"]),
         ("clap_complete", &["src/cli/"]),
     ];

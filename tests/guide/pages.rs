@@ -190,6 +190,13 @@ fn many_sessions_go_as_their_page_says() {
 }
 
 #[test]
+fn inside_a_session_is_as_its_page_says() {
+    let env = TestEnv::new();
+    env.local_pod("myrepo").plain().make();
+    run(&env, "inside.md", &[]);
+}
+
+#[test]
 fn engines_are_looked_at_as_their_page_says() {
     let env = TestEnv::new();
     let printed = run(&env, "engines.md", &[]);

@@ -45,7 +45,11 @@
 //! aborted. `--session-id ID` begins a conversation, `--resume ID` goes on with
 //! one, and fails as Claude Code does if there is none. A conversation is a file
 //! `conversation-ID` in `$CLDPD_SCRIPTED_STATE`, else `$HOME`, else here.
+//!
+//! Called `sh` or `git`, it stands for a shell and its programs in a build
+//! (`builder.rs`).
 
+mod builder;
 mod sys;
 mod voice;
 
@@ -74,7 +78,9 @@ fn main() -> ExitCode {
         .collect();
     // The standard library ignores it, and what ignores it is inherited.
     sys::restore(sys::PIPE);
+    let name = args.first().and_then(|path| path.rsplit('/').next());
     let code = match args.get(1).map(String::as_str) {
+        _ if name.is_some_and(builder::is_known) => builder::run(&args),
         Some("--cat") => cat(),
         Some("--orphan") => orphan(&args[2..]),
         Some("--linger") => linger(&args[2..]),

@@ -17,6 +17,7 @@
 //! This is the only place that knows actix: [`Handle`] has plain async methods.
 
 mod admission;
+mod builds;
 mod capture;
 mod cleanup;
 mod context;
@@ -47,6 +48,7 @@ mod tracker;
 mod view;
 
 pub use admission::Load;
+pub use builds::PodBuild;
 pub use context::Settings;
 pub use follow::{Firehose, Follow};
 pub use handle::Handle;

@@ -2,7 +2,7 @@
 //!
 //! Parses, runs one command, and returns its exit code. Everything that it
 //! does, it does through the daemon's API, which everybody else may use too;
-//! except `pod new` and `pod check`, which work on the pods' directories.
+//! except what is done with pods' directories (`pods_local.rs`).
 //!
 //! | file | holds |
 //! |---|---|

@@ -11,7 +11,7 @@ use super::text::sanitize;
 use crate::model::{Error, ErrorCode, Stream};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufRead as _, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 /// How text is set off.
@@ -220,6 +220,23 @@ impl Ui {
             None => text,
         };
         let _ = self.err.to.write_all(text.as_bytes());
+    }
+
+    /// Asks the user, who says no unless it is a yes. None where nobody can be
+    /// asked: the question and the answer need a terminal.
+    pub fn confirm(&mut self, question: &str) -> Option<bool> {
+        let stdin = io::stdin();
+        if !self.err.terminal || !stdin.is_terminal() {
+            return None;
+        }
+        let _ = self.flush();
+        let question = format!("{} [y/N] ", sanitize(question));
+        let _ = self.err.to.write_all(question.as_bytes());
+        let _ = self.err.to.flush();
+        let mut answer = String::new();
+        let read = stdin.lock().read_line(&mut answer);
+        let answer = answer.trim().to_ascii_lowercase();
+        Some(read.is_ok() && matches!(answer.as_str(), "y" | "yes"))
     }
 
     fn styled(&mut self, style: Style, text: &str) {

@@ -7,7 +7,9 @@
 
 use super::connection::{Client, Exchange};
 use super::lines::{LINE_MAX, LineDecoder};
-use crate::model::api::{EventsQuery, FirehoseEvent, FirehoseQuery};
+use crate::model::api::{
+    EventsQuery, FirehoseEvent, FirehoseQuery, PodBuildEvent, PodBuildRequest,
+};
 use crate::model::{Error, ErrorCode, Result, SessionEvent, Timestamp};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -115,6 +117,33 @@ impl Feed for Firehose {
             self.query.since = Some(self.asked);
         }
     }
+}
+
+/// What a build of a pod's image says.
+pub(super) struct BuildFeed {
+    pod: String,
+    request: PodBuildRequest,
+}
+
+impl BuildFeed {
+    pub(super) fn new(pod: &str, request: &PodBuildRequest) -> Self {
+        Self {
+            pod: pod.to_owned(),
+            request: request.clone(),
+        }
+    }
+}
+
+impl Feed for BuildFeed {
+    type Event = PodBuildEvent;
+
+    fn request(&self) -> Result<Exchange> {
+        Exchange::new(Method::POST, &["pods", &self.pod, "build"])
+            .streamed()
+            .json(&self.request)
+    }
+
+    fn advance(&mut self, _: &PodBuildEvent) {}
 }
 
 /// What bears breaks of the connection, up to a bound.

@@ -5,11 +5,12 @@
 //! `daemon_unavailable` or `version_mismatch`.
 
 use super::connection::{Client, Exchange, Failure, daemon_end};
-use super::stream::{EventStream, Firehose, Patience, SessionFeed, follow, once};
+use super::stream::{BuildFeed, EventStream, Firehose, Patience, SessionFeed, follow, once};
 use crate::model::api::{
     Check, DaemonStatus, DaemonStopRequest, EventsQuery, FirehoseEvent, FirehoseQuery, Inspection,
-    KillRequest, ListQuery, PodView, RemoveRequest, RemoveResponse, ResumeRequest, ResumeResponse,
-    SessionView, StartRequest, StartResponse, StopRequest, StopResponse, WaitResponse,
+    KillRequest, ListQuery, PodBuildEvent, PodBuildRequest, PodView, RemoveRequest, RemoveResponse,
+    ResumeRequest, ResumeResponse, SessionView, StartRequest, StartResponse, StopRequest,
+    StopResponse, WaitResponse,
 };
 use crate::model::{Error, ErrorCode, Result, SessionEvent};
 use hyper::Method;
@@ -156,6 +157,18 @@ impl Client {
     pub async fn pod(&self, name: &str) -> Result<PodView> {
         self.call(&Exchange::new(Method::GET, &["pods", name]))
             .await
+    }
+
+    /// Builds a pod's image, or finds it unchanged. Dropping the stream cancels it.
+    ///
+    /// # Errors
+    /// As the module says; that the build fails is its last event.
+    pub async fn build_pod(
+        &self,
+        name: &str,
+        request: &PodBuildRequest,
+    ) -> Result<EventStream<PodBuildEvent>> {
+        once(self, BuildFeed::new(name, request)).await
     }
 
     /// The daemon, of whatever version.

@@ -21,6 +21,7 @@
 //! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |
 //! | `GET /v1/pods` | → `[PodView]` |
 //! | `GET /v1/pods/{name}` | → [`PodView`] |
+//! | `POST /v1/pods/{name}/build` | [`PodBuildRequest`] → [`PodBuildEvent`]s, NDJSON or SSE; leaving cancels it |
 //! | `GET /v1/daemon` | → [`DaemonStatus`] |
 //! | `POST /v1/daemon/stop` | [`DaemonStopRequest`] → [`DaemonStatus`] |
 //! | `GET /v1/doctor` | → `[Check]` |

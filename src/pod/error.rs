@@ -73,6 +73,14 @@ pub enum PodError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// Something of a pod cannot be removed.
+    #[error("cannot remove {}: {source}", path.display())]
+    Unremovable {
+        /// What.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// `pod.json` is not JSON.
     #[error("{}:{at}: not valid JSON: {cause}", file.display())]
     Syntax {
@@ -229,6 +237,7 @@ impl PodError {
             | Self::NoDockerfile { .. }
             | Self::Unreadable { .. }
             | Self::Unwritable { .. }
+            | Self::Unremovable { .. }
             | Self::Syntax { .. }
             | Self::UnknownKey { .. }
             | Self::UnsupportedKey { .. }
@@ -284,6 +293,7 @@ impl PodError {
             Self::Several { .. }
             | Self::Unreadable { .. }
             | Self::Unwritable { .. }
+            | Self::Unremovable { .. }
             | Self::Syntax { .. }
             | Self::MissingKey { .. }
             | Self::WrongType { .. }

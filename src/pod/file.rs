@@ -145,6 +145,7 @@ fn position(problem: &PodError) -> Position {
         | PodError::NoDockerfile { .. }
         | PodError::Unreadable { .. }
         | PodError::Unwritable { .. }
+        | PodError::Unremovable { .. }
         | PodError::Exists { .. }
         | PodError::Repository { .. }
         | PodError::Several { .. } => Position { line: 0, column: 0 },

@@ -11,17 +11,21 @@ mod file;
 mod json;
 mod keys;
 mod limits;
+mod link;
+mod names;
 mod new;
 mod reader;
 mod schema;
 mod secrets;
 mod socket;
 mod sources;
+mod templates;
 
 pub use error::{PodError, Position};
 pub use file::is_secret_name;
-pub use new::Template;
+pub use link::{Added, Place};
 pub use schema::schema;
+pub use templates::Template;
 
 use crate::model::api::Task;
 use crate::model::spec::{Permissions, PodSpec};
@@ -144,15 +148,18 @@ impl Pods {
     /// # Errors
     /// What is wrong with it: the thing itself if it is one, else [`PodError::Several`].
     pub fn load(&self, name: &str) -> Result<Pod, PodError> {
-        self.read(name).map_err(|mut problems| {
-            if problems.len() > 1 {
-                let name = name.to_owned();
-                return PodError::Several { name, problems };
-            }
-            problems.pop().unwrap_or_else(|| PodError::Unreadable {
-                path: self.root.clone(),
-                cause: "unknown cause".to_owned(),
-            })
+        self.read(name).map_err(|problems| self.one(name, problems))
+    }
+
+    /// Several problems as one.
+    fn one(&self, name: &str, mut problems: Vec<PodError>) -> PodError {
+        if problems.len() > 1 {
+            let name = name.to_owned();
+            return PodError::Several { name, problems };
+        }
+        problems.pop().unwrap_or_else(|| PodError::Unreadable {
+            path: self.root.clone(),
+            cause: "unknown cause".to_owned(),
         })
     }
 
@@ -207,8 +214,13 @@ impl Pods {
     fn read(&self, name: &str) -> Result<Pod, Vec<PodError>> {
         let pod_name = PodName::new(name).map_err(|error| vec![PodError::Name(error)])?;
         let path = self.root.join(pod_name.as_str());
-        // Paths in pod.json are relative to the directory itself, not to a link to it.
-        let dir = self.directory(&pod_name, &path).map_err(|e| vec![e])?;
+        let dir = self.real(&pod_name, &path).map_err(|e| vec![e])?;
+        self.read_at(pod_name, &path, dir)
+    }
+
+    /// Reads the pod that is seen at `path` and is in truth in `dir`. Paths in
+    /// its pod.json are relative to the directory itself, not to a link to it.
+    fn read_at(&self, name: PodName, path: &Path, dir: PathBuf) -> Result<Pod, Vec<PodError>> {
         let mut problems = Vec::new();
 
         let dockerfile = match regular_file(&path.join("Dockerfile")) {
@@ -235,7 +247,7 @@ impl Pods {
         // A plain process needs no image.
         let imageless = file.runtime == Some(RuntimeName::Local);
         if !dockerfile && file.image.is_none() && !image_unknown && !imageless {
-            problems.push(PodError::NoDockerfile { dir: path.clone() });
+            problems.push(PodError::NoDockerfile { dir: path.into() });
         }
         problems.extend(wrong);
         let template = read_template(&path.join("template.md")).unwrap_or_else(|problem| {
@@ -245,11 +257,19 @@ impl Pods {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(pod(pod_name, dir, dockerfile, template, file))
+        Ok(pod(name, dir, dockerfile, template, file))
     }
 
-    /// The pod's directory, links resolved.
-    fn directory(&self, name: &PodName, path: &Path) -> Result<PathBuf, PodError> {
+    /// A pod's directory, links resolved, whatever is wrong with what is in it.
+    ///
+    /// # Errors
+    /// [`PodError::NotFound`], or that it is no directory.
+    pub fn directory(&self, name: &str) -> Result<PathBuf, PodError> {
+        let name = PodName::new(name).map_err(PodError::Name)?;
+        self.real(&name, &self.root.join(name.as_str()))
+    }
+
+    fn real(&self, name: &PodName, path: &Path) -> Result<PathBuf, PodError> {
         let error = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => match fs::canonicalize(path) {
                 Ok(dir) => return Ok(dir),
@@ -258,25 +278,30 @@ impl Pods {
             Ok(_) => return Err(PodError::NotADirectory { path: path.into() }),
             Err(error) => error,
         };
-        if error.kind() != ErrorKind::NotFound {
-            return Err(PodError::Unreadable {
-                path: path.into(),
-                cause: error.to_string(),
-            });
-        }
-        if let Ok(target) = fs::read_link(path) {
-            return Err(PodError::BrokenLink {
+        match fs::read_link(path) {
+            Ok(target) if error.kind() == ErrorKind::NotFound => Err(PodError::BrokenLink {
                 path: path.into(),
                 target,
-            });
+            }),
+            Ok(_) | Err(_) => Err(self.absent(name, path, &error)),
+        }
+    }
+
+    /// Why there is nothing at a pod's place.
+    fn absent(&self, name: &PodName, path: &Path, error: &std::io::Error) -> PodError {
+        if error.kind() != ErrorKind::NotFound {
+            return PodError::Unreadable {
+                path: path.into(),
+                cause: error.to_string(),
+            };
         }
         let names = self.names().unwrap_or_default();
         let nearest = reader::nearest(name.as_str(), names.iter().map(String::as_str));
-        Err(PodError::NotFound {
+        PodError::NotFound {
             name: name.to_string(),
             path: path.into(),
             nearest: nearest.map(str::to_owned),
-        })
+        }
     }
 }
 

@@ -1,23 +1,17 @@
 //! `pod new`: a pod to begin with.
 //!
-//! Invariant: nothing that is there is ever written over.
+//! Invariant: nothing that is there is ever written over, but our own schema.
 
-use super::{PodError, Pods};
+use super::templates::Template;
+use super::{PodError, Pods, names, schema};
 use crate::model::PodName;
 use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// What a new pod runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Template {
-    /// Claude Code, installed from npm.
-    #[default]
-    Claude,
-    /// A program of one's own, for which `cat` stands at first.
-    Command,
-}
+/// Beside the pods, where their pod.json says it is.
+const SCHEMA: &str = "pod.schema.json";
 
 impl Pods {
     /// Makes a pod that can be started as it is, and returns its directory.
@@ -34,101 +28,109 @@ impl Pods {
     ) -> Result<PathBuf, PodError> {
         let name = PodName::new(name).map_err(PodError::Name)?;
         let clone = from_repo.map(origin).transpose()?;
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| PodError::Unwritable { path, source }
-        };
+        self.prepare()?;
+        let dir = self.claim(&name)?;
+        fill(&dir, template, clone.as_deref())?;
+        Ok(dir)
+    }
+
+    /// The same from a repository that it is named after, with a number behind
+    /// the name where that is taken.
+    ///
+    /// # Errors
+    /// [`PodError::Repository`] when it has no `origin`.
+    pub fn create_from(
+        &self,
+        repo: &Path,
+        template: Template,
+    ) -> Result<(PodName, PathBuf), PodError> {
+        let clone = origin(repo)?;
+        self.prepare()?;
+        let (name, dir) = self.claim_free(&names::of_directory(repo))?;
+        fill(&dir, template, Some(&clone))?;
+        Ok((name, dir))
+    }
+
+    /// Makes the directory of all pods, with the schema that they name.
+    pub(super) fn prepare(&self) -> Result<(), PodError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.root)
             .map_err(unwritable(&self.root))?;
+        let path = self.root.join(SCHEMA);
+        let text = schema();
+        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
+        // By a name of its own first: an editor may be reading it.
+        let fresh = self.root.join(format!(".{SCHEMA}.{}", std::process::id()));
+        fs::write(&fresh, text)
+            .and_then(|()| fs::rename(&fresh, &path))
+            .map_err(unwritable(&path))
+    }
+
+    /// Makes the directory of a pod that is not there yet.
+    fn claim(&self, name: &PodName) -> Result<PathBuf, PodError> {
         let dir = self.root.join(name.as_str());
-        fs::create_dir(&dir).map_err(|source| match source.kind() {
-            ErrorKind::AlreadyExists => PodError::Exists {
+        match fs::create_dir(&dir) {
+            Ok(()) => Ok(dir),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(PodError::Exists {
                 name: name.to_string(),
-                path: dir.clone(),
-            },
-            _ => PodError::Unwritable {
-                path: dir.clone(),
-                source,
-            },
-        })?;
-        for (file, text) in files(template, clone.as_deref()) {
-            let path = dir.join(file);
-            if let Err(source) = fs::write(&path, text) {
-                // Half a pod would stand in the way of the next attempt.
-                let _ = fs::remove_dir_all(&dir);
-                return Err(PodError::Unwritable { path, source });
+                path: dir,
+            }),
+            Err(source) => Err(PodError::Unwritable { path: dir, source }),
+        }
+    }
+
+    /// The same, under the first name like `wanted` that is free.
+    fn claim_free(&self, wanted: &str) -> Result<(PodName, PathBuf), PodError> {
+        for name in names::candidates(wanted).take(NAMES) {
+            match self.claim(&name) {
+                Ok(dir) => return Ok((name, dir)),
+                Err(PodError::Exists { .. }) => {}
+                Err(other) => return Err(other),
             }
         }
-        Ok(dir)
+        Err(PodError::Exists {
+            name: wanted.to_owned(),
+            path: self.root.join(wanted),
+        })
     }
 }
 
-fn files(template: Template, clone: Option<&str>) -> [(&'static str, String); 3] {
-    let clone = clone.map_or_else(String::new, |url| {
-        let words = serde_json::json!(["git", "clone", "--", url, "."]);
-        format!("\n# As old as the image: rebuild with `cldpd start --no-cache`.\nRUN {words}\n")
-    });
-    let (dockerfile, json) = match template {
-        Template::Claude => (CLAUDE_DOCKERFILE, CLAUDE_JSON),
-        Template::Command => (COMMAND_DOCKERFILE, COMMAND_JSON),
-    };
-    [
-        ("Dockerfile", format!("{dockerfile}{clone}")),
-        ("pod.json", json.to_owned()),
-        ("template.md", TEMPLATE.to_owned()),
-    ]
+/// Names that are tried before a pod is named by hand.
+const NAMES: usize = 1000;
+
+pub(super) fn unwritable(path: &Path) -> impl FnOnce(std::io::Error) -> PodError {
+    let path = path.to_owned();
+    move |source| PodError::Unwritable { path, source }
 }
 
-const CLAUDE_DOCKERFILE: &str = "\
-# The image that this pod's agents run in.
-FROM node:22-slim
-
-RUN apt-get update \\
- && apt-get install -y --no-install-recommends ca-certificates git ripgrep \\
- && rm -rf /var/lib/apt/lists/*
-RUN npm install --global @anthropic-ai/claude-code
-
-RUN mkdir /workspace && chown node:node /workspace
-USER node
-WORKDIR /workspace
-";
-
-const CLAUDE_JSON: &str = "\
-{
-  \"agent\": \"claude\",
-  \"inheritEnv\": [\"ANTHROPIC_API_KEY\", \"CLAUDE_CODE_OAUTH_TOKEN\"]
+/// Writes the files of a new pod. Half a pod would stand in the way of the
+/// next attempt, and is taken back.
+fn fill(dir: &Path, template: Template, clone: Option<&str>) -> Result<(), PodError> {
+    for (file, text) in template.files() {
+        let path = dir.join(file);
+        let text = match (*file, clone) {
+            ("Dockerfile", Some(url)) => cloning(text, url),
+            _ => (*text).to_owned(),
+        };
+        if let Err(source) = fs::write(&path, text) {
+            let _ = fs::remove_dir_all(dir);
+            return Err(PodError::Unwritable { path, source });
+        }
+    }
+    Ok(())
 }
-";
 
-const COMMAND_DOCKERFILE: &str = "\
-# The image that this pod's program runs in.
-FROM debian:stable-slim
-
-RUN apt-get update \\
- && apt-get install -y --no-install-recommends ca-certificates git \\
- && rm -rf /var/lib/apt/lists/*
-
-RUN useradd --create-home agent && mkdir /workspace && chown agent:agent /workspace
-USER agent
-WORKDIR /workspace
-";
-
-/// `cat` says back what it is told: enough to see that the pod works.
-const COMMAND_JSON: &str = "\
-{
-  \"agent\": \"command\",
-  \"entrypoint\": [\"cat\"]
+/// A Dockerfile whose last step clones a repository into the working directory.
+fn cloning(dockerfile: &str, url: &str) -> String {
+    let words = serde_json::json!(["git", "clone", "--", url, "."]);
+    format!(
+        "{dockerfile}\n# As old as the image: `cldpd pod build --no-cache` clones it anew.\nRUN {words}\n"
+    )
 }
-";
-
-const TEMPLATE: &str = "\
-You work alone in a container: nobody can answer questions while you do. When
-something is unclear, choose the simplest reading, say which one, and go on.
-Run the tests before you end, and end with a summary of what you changed.
-";
 
 /// The address of a repository's `origin`, usable without credentials.
 fn origin(repo: &Path) -> Result<String, PodError> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 mod keys;
+mod places;
 mod schema;
 
 /// A home with a pods directory.
@@ -427,51 +428,6 @@ fn the_template_comes_before_the_task() {
     assert_eq!(prompt(" \n", &issue), work);
     let bytes = Task::Prompt(Blob(b"-x \xff\0".to_vec()));
     assert_eq!(home.load().prompt(&bytes).0, b"-x \xff\0");
-}
-
-#[test]
-fn a_new_pod_is_valid_and_never_written_over() {
-    let home = Home::new();
-    let pods = Pods::new(home.path().join("new/pods"), None);
-    for (name, template) in [("one", Template::Claude), ("two", Template::Command)] {
-        let dir = pods.create(name, template, None).unwrap();
-        fs::write(dir.join("Dockerfile"), "mine").unwrap();
-        let pod = pods.load(name).unwrap();
-        assert!(pod.template.is_some() && pod.agent.is_some());
-        let error = pods.create(name, template, None).unwrap_err();
-        assert!(matches!(error, PodError::Exists { .. }));
-        assert_eq!(error.code(), ErrorCode::Refused);
-        assert_eq!(fs::read_to_string(dir.join("Dockerfile")).unwrap(), "mine");
-    }
-}
-
-#[test]
-fn a_new_pod_clones_the_repository_it_is_from() {
-    let home = Home::new();
-    home.write(
-        "repo/.git/config",
-        "[remote \"origin\"]\n\turl = https://u:pw@h/r.git\n",
-    );
-    home.write("tree/.git", "gitdir: ../repo/.git/worktrees/tree\n");
-    home.write("repo/.git/worktrees/tree/commondir", "../..\n");
-    home.write("bare/.git/config", "[core]\n");
-    for (name, repo) in [("a", "repo"), ("b", "tree")] {
-        let repo = home.path().join(repo);
-        let dir = home
-            .pods()
-            .create(name, Template::Claude, Some(&repo))
-            .unwrap();
-        let text = fs::read_to_string(dir.join("Dockerfile")).unwrap();
-        let line = "RUN [\"git\",\"clone\",\"--\",\"https://h/r.git\",\".\"]";
-        assert!(text.contains(line), "{text}");
-    }
-    let bare = home.path().join("bare");
-    let error = home
-        .pods()
-        .create("c", Template::Claude, Some(&bare))
-        .unwrap_err();
-    assert!(matches!(error, PodError::Repository { .. }), "{error}");
-    assert!(!home.path().join("pods/c").exists());
 }
 
 #[test]

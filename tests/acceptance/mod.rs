@@ -11,6 +11,7 @@ mod images;
 mod library;
 mod logs;
 mod pods;
+mod pods_made;
 mod queue;
 mod recovery;
 mod registries;

@@ -193,6 +193,51 @@ fn a014_the_template_and_the_issue() {
 }
 
 #[test]
+fn a015_a_tilde_is_the_users_home() {
+    let env = TestEnv::new();
+    let home = env.user_home();
+    std::fs::create_dir(home.join("k")).expect("our own directory");
+    std::fs::write(home.join("value"), "hush hush").expect("our own directory");
+    let pod = env
+        .fake_pod("tilde")
+        .json(json!({
+            "mounts": [{"source": "~/k", "target": "/k"}, {"source": "~", "target": "/home"}],
+            "copy": [{"source": "~/k", "target": "~/k"}],
+            "secrets": [{"name": "S", "file": "~/value"}],
+        }))
+        .make();
+    let spec = env.cldpd(["pod", "show", &pod, "--json"]).run().json()["spec"].clone();
+    assert_eq!(spec["mounts"][0]["source"], json!(home.join("k")));
+    assert_eq!(spec["mounts"][1]["source"], json!(home));
+    assert_eq!(
+        spec["copy"][0],
+        json!({"source": home.join("k"), "target": "~/k"})
+    );
+    assert_eq!(
+        spec["secrets"][0]["source"],
+        json!({"file": home.join("value")})
+    );
+
+    let other = env
+        .fake_pod("other")
+        .json(json!({
+            "mounts": [{"source": "~bob/x", "target": "/x"}],
+            "copy": [{"source": "~bob/y", "target": "/y"}],
+            "secrets": [{"name": "S", "file": "~bob/z"}],
+        }))
+        .make();
+    let check = env.cldpd(["pod", "check", &other]).run().code(1);
+    for (key, path) in [
+        ("mounts[0].source", "x"),
+        ("copy[0].source", "y"),
+        ("secrets[0].file", "z"),
+    ] {
+        let wrong = format!("\"{key}\" is \"~bob/{path}\": the form ~bob/ is not supported");
+        assert!(check.stderr.contains(&wrong), "{wrong}: {}", check.stderr);
+    }
+}
+
+#[test]
 fn a016_a_missing_mount_source_is_named_and_not_made() {
     let env = TestEnv::new();
     let missing = env.root().join("not/there");
@@ -260,4 +305,52 @@ fn a017_an_unknown_key_is_named_with_its_nearest() {
     for needle in ["pod.json:2:", "targt", "target"] {
         assert!(text.contains(needle), "{needle} in {text}");
     }
+}
+
+#[test]
+fn a109_the_engines_socket_is_mounted_only_when_asked_for_and_said() {
+    const SOCKET: &str = "/var/run/docker.sock";
+    let env = TestEnv::new();
+    let mounted = |pod: &str| {
+        let output = env
+            .cldpd(["start", pod, "--prompt", "[[print ran]]"])
+            .run()
+            .code(0);
+        let row = env
+            .cldpd(["sessions", "-a", "--pod", pod, "--json"])
+            .run()
+            .json();
+        let id = row[0]["id"].as_str().expect("an id");
+        let inspect = engine::inspect_json(&format!("cldpd-{id}-r0"));
+        let mounts = inspect["Mounts"].as_array().expect("mounts");
+        let socket = |mount: &&serde_json::Value| {
+            let (source, target) = (&mount["Source"], &mount["Destination"]);
+            format!("{source} {target}").contains("docker.sock")
+        };
+        (output.stderr, mounts.iter().filter(socket).count())
+    };
+    let plain = env.docker_pod("plain").plain().make();
+    let (said, count) = mounted(&plain);
+    assert_eq!(count, 0, "nobody asked for it");
+    assert!(!said.contains("docker socket"), "{said}");
+
+    let shared = env.shared();
+    let asking = env
+        .docker_pod("asking")
+        .plain()
+        .json(json!({"mounts": [
+            {"source": shared, "target": shared},
+            {"source": SOCKET, "target": SOCKET},
+        ]}))
+        .make();
+    let (said, count) = mounted(&asking);
+    assert_eq!(count, 1);
+    let warning = format!(
+        "note: pod {asking} mounts the docker socket {SOCKET}: what runs there controls this machine"
+    );
+    assert!(said.contains(&warning), "{said}");
+    let check = env.cldpd(["pod", "check", &asking]).run().code(0);
+    assert!(check.stderr.contains(&warning), "{}", check.stderr);
+    let show = env.cldpd(["pod", "show", &asking]).run().code(0);
+    assert!(show.stderr.contains(&warning), "{}", show.stderr);
 }

@@ -206,6 +206,18 @@ impl Proc {
         })
     }
 
+    /// The same of standard error.
+    #[track_caller]
+    pub fn error_line(&self, needle: &str) -> String {
+        self.err.line(needle).unwrap_or_else(|e| {
+            panic!(
+                "{}: no line with {needle:?} on standard error: {e}\n{}",
+                self.what,
+                self.so_far()
+            )
+        })
+    }
+
     /// Standard output up to now.
     pub fn stdout_so_far(&self) -> Vec<u8> {
         self.out.bytes()

@@ -35,7 +35,19 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
 }
 
 fn table(pods: &[PodView], now: Timestamp) -> Table {
-    let mut table = Table::new(&["POD", "IMAGE…", "BUILT", "LAST USED", "PROBLEMS…"]);
+    // Most have none: the column is there where it says something.
+    let links = pods.iter().any(|pod| pod.link.is_some());
+    let titles = [
+        "POD",
+        "LINK TO…",
+        "IMAGE…",
+        "BUILT",
+        "LAST USED",
+        "PROBLEMS…",
+    ];
+    let shown = |column: &usize| links || *column != 1;
+    let only: Vec<&str> = (0..titles.len()).filter(shown).map(|n| titles[n]).collect();
+    let mut table = Table::new(&only);
     let when = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| ago(now, at));
     for pod in pods {
         let problems = match pod.problems.as_slice() {
@@ -45,13 +57,16 @@ fn table(pods: &[PodView], now: Timestamp) -> Table {
                 format!("{} (and {} more)", first_line(&first.message), rest.len())
             }
         };
-        table.row([
+        let cells = [
             pod.name.clone(),
+            pod.link.clone().unwrap_or_else(|| "-".to_owned()),
             pod.image.clone().unwrap_or_else(|| "-".to_owned()),
             when(pod.built),
             when(pod.last_used),
             problems,
-        ]);
+        ];
+        let cells = (0..).zip(cells).filter(|(column, _)| shown(column));
+        table.row(cells.map(|(_, cell)| cell));
     }
     table
 }

@@ -1,6 +1,7 @@
 //! The routes, one file a verb. [`table`] has all of them, with what is to be
 //! known of each; `docs/openapi.json` is made of it.
 
+mod build;
 pub(super) mod daemon;
 mod doctor;
 mod events;
@@ -40,6 +41,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         events::endpoint(),
         pods::all(),
         pods::one(),
+        build::endpoint(),
         daemon::show(),
         daemon::end(),
         doctor::endpoint(),

@@ -97,6 +97,19 @@ fn every_key_has_an_example_that_both_take() {
 }
 
 #[test]
+fn it_takes_what_new_pods_begin_with() {
+    let validator = validator();
+    for template in Template::ALL {
+        let json = template
+            .files()
+            .iter()
+            .find(|(name, _)| *name == "pod.json");
+        let json: Value = serde_json::from_str(json.unwrap().1).unwrap();
+        assert!(validator.is_valid(&json), "{template:?}");
+    }
+}
+
+#[test]
 fn typical_mistakes_are_refused_by_both() {
     let (home, validator) = (furnished(), validator());
     for mistake in [

@@ -529,6 +529,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_dispatch_says_when_and_how_long() {
+        let dispatch = Dispatch::prompt("pod", "do it").priority(3).after("a-1");
+        let request = dispatch
+            .after("b-2")
+            .timeout(Duration::from_millis(90))
+            .request;
+        assert_eq!((request.priority, request.timeout), (3, Some(1)));
+        assert_eq!(request.after, ["a-1", "b-2"]);
+    }
+
+    #[test]
     fn what_is_printed_of_a_dispatch_has_no_values() {
         let dispatch = Dispatch::prompt("pod", "do it").env("TOKEN", "a secret value");
         let shown = format!("{dispatch:?}");

@@ -5,7 +5,7 @@ use crate::support::engine::block_on;
 use crate::support::events::{assert_dense, of_kind, only};
 use crate::support::{TestEnv, numbered, procfs, ticks};
 use cldpd::model::api::EventsQuery;
-use cldpd::model::{EventKind, Outcome};
+use cldpd::model::{EventKind, Outcome, Ulid};
 use cldpd::runtime::session_dir::{RunDir, SessionDir};
 use cldpd::runtime::shim::{Peer, Shim};
 use cldpd::{Dispatch, Dispatcher, Session};
@@ -267,4 +267,30 @@ fn a_shim_that_somebody_took_over_does_not_leave_the_session_without_an_end() {
         drop(taken);
         here.close().await;
     });
+}
+
+#[test]
+fn a_signal_that_was_recorded_and_not_sent_is_sent_by_the_next_daemon() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("signal").plain().make();
+    let prompt = "[[on USR2 exit 5]][[print up]][[sleep 600000]]";
+    let id = env.start(&[&pod, "--prompt", prompt]);
+    env.await_line(&id, "up");
+    let ulid = env.session(&id)["ulid"].clone();
+    let ulid: Ulid = serde_json::from_value(ulid).expect("a ULID");
+    let session = SessionDir::new(&env.home().join("sessions"), ulid);
+    let shim = shim(&session.run(0, 1));
+    env.kill_daemon();
+    kill_process(shim, Signal::STOP).expect("it runs");
+    // This daemon cannot tell the shim anything, and records what it is asked.
+    env.start_daemon();
+    env.cldpd(["kill", "-s", "USR2", &id]).run().ok();
+    env.kill_daemon();
+    kill_process(shim, Signal::CONT).expect("it is there");
+    env.start_daemon();
+    assert_eq!(env.wait(&id), 5);
+    assert_eq!(
+        env.inspect(&id)["record"]["runs"][0]["signals"][0]["signal"],
+        "SIGUSR2"
+    );
 }

@@ -8,9 +8,9 @@
 //! 64 KiB, and [`JOIN_MAX`] for the agent's line.
 
 mod deadline;
+mod signals;
 
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
-use super::session::Signal;
 use super::tracker::{Ending, Flushed, Tracker};
 use crate::model::capture::OPEN_LINE_FLUSH;
 use crate::model::run::{Phase, Place};
@@ -193,6 +193,7 @@ impl Reading {
         self.known = self.known.max(there);
         // What was sent on another connection may not have arrived; the shim knows it by its id.
         self.sent_stop = None;
+        self.repeat_signals(driver, &shim).await;
         // Since when there is nothing to read: how long we took ourselves is no silence.
         let mut quiet: Option<Instant> = None;
         loop {
@@ -458,16 +459,6 @@ impl Reading {
         });
         if let Err(error) = stopped {
             tracing::warn!(session = %driver.link.ulid, %error, "the shim did not take the stop");
-        }
-    }
-
-    async fn pass_on(&mut self, driver: &Driver, shim: &Shim, signal: Signal) {
-        if signal.run != self.number {
-            return;
-        }
-        let sent = shim.signal(signal.id, signal.run, signal.number);
-        if let Err(error) = self.answer(sent).await {
-            tracing::warn!(session = %driver.link.ulid, %error, "the shim did not take the signal");
         }
     }
 

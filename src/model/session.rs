@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 /// An agent may call its conversation something else with every line: the last
 /// names are kept.
 const AGENT_SESSIONS_MAX: usize = 64;
+/// The last signals are kept, for a daemon that has to send them again.
+const SIGNALS_MAX: usize = 16;
 
 /// A session, folded from its events. Derived: the journal can make it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,8 +86,21 @@ pub struct RunRecord {
     /// A SIGINT was sent to it on a user's behalf.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// The last signals that were sent to it on a user's behalf.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SentSignal>,
     /// Where it stands.
     pub state: RunState,
+}
+
+/// A signal that was sent on a user's behalf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SentSignal {
+    /// Its name, as in `SIGINT`.
+    pub signal: String,
+    /// The id of the command at the shim.
+    #[schemars(with = "UlidText")]
+    pub id: Ulid,
 }
 
 impl SessionRecord {
@@ -153,6 +168,7 @@ impl SessionRecord {
                     image: None,
                     result: None,
                     interrupted: false,
+                    signals: Vec::new(),
                     state: RunState::queued(),
                 });
                 return Ok(true);
@@ -176,7 +192,14 @@ impl SessionRecord {
                 }
             }
             EventKind::ContainerStarted { .. } => run.started = Some(event.time),
-            EventKind::Signalled { signal, .. } if signal == "SIGINT" => run.interrupted = true,
+            EventKind::Signalled { signal, id } => {
+                run.interrupted |= signal == "SIGINT";
+                if run.signals.len() == SIGNALS_MAX {
+                    run.signals.remove(0);
+                }
+                let (signal, id) = (signal.clone(), *id);
+                run.signals.push(SentSignal { signal, id });
+            }
             EventKind::Agent { event } => {
                 let (AgentEvent::Init { agent_session, .. }
                 | AgentEvent::Result { agent_session, .. }) = event;

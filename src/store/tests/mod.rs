@@ -129,6 +129,7 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
             image: None,
             result: None,
             interrupted: false,
+            signals: Vec::new(),
             state,
         }],
         removed: None,

@@ -43,9 +43,13 @@ impl Directory {
         self.lock().remove(&session);
     }
 
-    /// Whether a session of that id is there.
-    pub(super) fn has_id(&self, id: &SessionId) -> bool {
-        self.lock().values().any(|entry| entry.id == *id)
+    /// Whether a session is there that has the id which `ulid` would have in `pod`.
+    pub(super) fn has_id(&self, pod: &PodName, ulid: Ulid) -> bool {
+        // Ten thousand are looked through for each that is dispatched: no text is compared.
+        let alike = |other: &Ulid| other.0 as u32 == ulid.0 as u32;
+        let entries = self.lock();
+        let mut entries = entries.iter().filter(|(other, _)| alike(other));
+        entries.any(|(_, entry)| entry.pod == *pod)
     }
 
     /// What people call a session; its ULID when it is not there.

@@ -143,7 +143,9 @@ fn planned(
             Some(last) => Ulid(last.ulid.0 + 1 + (random >> 16)),
         };
         let id = SessionId::new(&pod.spec.name, ulid);
-        if !shared.directory.has_id(&id) && others.iter().all(|other| other.id != id) {
+        if !shared.directory.has_id(&pod.spec.name, ulid)
+            && others.iter().all(|other| other.id != id)
+        {
             break (ulid, id);
         }
     };

@@ -92,6 +92,10 @@ pub(super) fn unseen(
     error: RuntimeError,
 ) -> RuntimeError {
     let ours = request.dirs.session.path().to_string_lossy();
+    // What is not here either is missing for another reason.
+    if !request.dirs.session.shim().exists() {
+        return error;
+    }
     match error {
         RuntimeError::Container { container, cause }
             if cause.contains("does not exist") && cause.contains(&*ours)

@@ -108,10 +108,12 @@ fn a_secret_is_there_for_every_run_or_none_begins() {
     let pod = env.docker_pod("needs").plain().json(secrets.clone()).make();
     let prompt = "[[read /run/secrets/key]][[env TOKEN]]";
     let start = || env.cldpd(["start", "-d", &pod, "--prompt", prompt]);
+    std::fs::write(&file, "short\n").expect("our own directory");
     let unset = start().run().code(77);
     for part in ["TOKEN_HERE is not set", "\"TOKEN\"", pod.as_str()] {
         assert!(unset.stderr.contains(part), "{part} in {}", unset.stderr);
     }
+    std::fs::remove_file(&file).expect("our own directory");
     let unreadable = start().env("TOKEN_HERE", "t").run().code(77);
     let place = file.display().to_string();
     for part in [

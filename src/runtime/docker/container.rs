@@ -14,7 +14,7 @@ use crate::runtime::session_dir::{CONTAINER_BIN, CONTAINER_RUN, CONTAINER_SECRET
 use crate::runtime::{CreateRequest, Owner, Result, RuntimeError, user_labels};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
-    Mount, MountTmpfsOptions, MountType, RestartPolicy, RestartPolicyNameEnum,
+    Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions};
 use futures::FutureExt as _;
@@ -26,7 +26,7 @@ use std::path::Path;
 const STOP_TIMEOUT: i64 = 25;
 
 /// Bytes of memory for each file of a secret; none is longer.
-const SECRET_ROOM: i64 = 1 << 20;
+const SECRET_ROOM: usize = 1 << 20;
 
 /// The shim's argument list.
 fn serve_command(owner: &Owner) -> Vec<String> {
@@ -62,7 +62,8 @@ pub(super) async fn create(engine: &Engine, request: &CreateRequest) -> Result<S
 async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
     let image = image::inspect(engine, &request.image).await?;
     let config = image.config.unwrap_or_default();
-    let mut body = body(request, &config.volumes.unwrap_or_default())?;
+    let user = config.user.unwrap_or_default();
+    let mut body = body(request, &config.volumes.unwrap_or_default(), &user)?;
     // Podman makes a timer even of a check that says NONE, where there is none.
     if config.healthcheck.is_some() {
         body.healthcheck = Some(HealthConfig {
@@ -166,7 +167,11 @@ fn same(found: &ContainerInspectResponse, request: &CreateRequest) -> Result<Str
     })
 }
 
-fn body(request: &CreateRequest, declared: &[String]) -> Result<ContainerCreateBody> {
+fn body(
+    request: &CreateRequest,
+    declared: &[String],
+    image_user: &str,
+) -> Result<ContainerCreateBody> {
     let pod = &request.pod;
     let mut all: HashMap<_, _> = user_labels(pod).into_iter().collect();
     all.extend(labels::of_owner(&request.owner));
@@ -182,6 +187,7 @@ fn body(request: &CreateRequest, declared: &[String]) -> Result<ContainerCreateB
         stop_timeout: Some(STOP_TIMEOUT),
         host_config: Some(HostConfig {
             mounts: Some(mounts(request, declared)?),
+            tmpfs: secrets(request, image_user),
             group_add: some(&pod.group_add),
             extra_hosts: some(&pod.extra_hosts),
             network_mode: pod.network.clone(),
@@ -207,6 +213,29 @@ fn some(list: &[String]) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
+/// The memory that files of secrets lie in.
+///
+/// Where the image has the directory already (a build secret leaves it behind),
+/// the engine goes by that one's mode: so it has to be its user's. A user that
+/// is only named cannot be told; then the image is not to have it.
+fn secrets(request: &CreateRequest, image_user: &str) -> Option<HashMap<String, String>> {
+    let files = request.pod.secrets.iter();
+    let files = files
+        .filter(|secret| secret.kind == SecretKind::File)
+        .count();
+    if files == 0 {
+        return None;
+    }
+    let mut options = format!("mode=1777,size={}", (files + 1) * SECRET_ROOM);
+    let user = request.user.as_deref().unwrap_or(image_user);
+    let (user, group) = user.split_once(':').unwrap_or((user, "0"));
+    if let Ok(user) = user.parse::<u32>() {
+        let group = group.parse::<u32>().unwrap_or(0);
+        options.push_str(&format!(",uid={user},gid={group}"));
+    }
+    Some(HashMap::from([(CONTAINER_SECRETS.to_owned(), options)]))
+}
+
 /// Ours, the pod's, and the volumes, each target once.
 ///
 /// As `Mounts` and not as `Binds`: a source that is missing has to fail, and
@@ -228,22 +257,6 @@ fn mounts(request: &CreateRequest, declared: &[String]) -> Result<Vec<Mount>> {
                 read_only: Some(mount.read_only),
                 ..Mount::default()
             }
-        });
-    }
-    let files = request.pod.secrets.iter();
-    let files = files.filter(|secret| secret.kind == SecretKind::File);
-    if let Some(most) = i64::try_from(files.count()).ok().filter(|most| *most > 0) {
-        all.push(Mount {
-            typ: Some(MountType::TMPFS),
-            target: Some(CONTAINER_SECRETS.to_owned()),
-            tmpfs_options: Some(MountTmpfsOptions {
-                size_bytes: Some((most + 1) * SECRET_ROOM),
-                // Not what the image's directory of that name has: the shim is
-                // whoever the container's user is.
-                mode: Some(0o1777),
-                ..MountTmpfsOptions::default()
-            }),
-            ..Mount::default()
         });
     }
     let taken = |all: &[Mount], target: &str| {

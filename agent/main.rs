@@ -30,6 +30,7 @@
 //! | `stdin` | says whether standard input has ended |
 //! | `write PATH TEXT`, `read PATH`, `touch PATH` | files |
 //! | `alloc MB` | allocates, touches and keeps so much |
+//! | `glut MB` | has a child allocate so much, the first that the kernel kills, and says how that ended |
 //! | `remember TEXT`, `recall` | keeps a line with the conversation; says all such lines |
 //! | `tool NAME TEXT` | the use of a tool and its result |
 //! | `retry STATUS` | Claude Code's notice of a retry |
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         Some("--cat") => cat(),
         Some("--orphan") => orphan(&args[2..]),
         Some("--linger") => linger(&args[2..]),
+        Some("--glut") => glut(&args[2..]),
         _ => run(&args),
     };
     match code {
@@ -416,6 +418,12 @@ impl Agent {
                 self.kept.push(vec![1; (megabytes as usize) << 20]);
                 self.say(format!("allocated {megabytes} MB"))?;
             }
+            b"glut" => {
+                let megabytes = count(&words, 0)?.to_string();
+                let mut child = Command::new("/proc/self/exe");
+                let status = child.args(["--glut", &megabytes]).status()?;
+                self.say(format!("glut: {status}"))?;
+            }
             b"remember" => self.remember(&[rest, b"\n"].concat())?,
             b"recall" => {
                 let lines = fs::read(&self.conversation).unwrap_or_default();
@@ -523,6 +531,17 @@ fn orphan(args: &[String]) -> io::Result<i32> {
     let grandchild = grandchild.arg("--linger").args(args).spawn()?;
     println!("orphan {}", grandchild.id());
     Ok(0)
+}
+
+/// Allocates, and offers itself when memory runs out.
+fn glut(args: &[String]) -> io::Result<i32> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    fs::write("/proc/self/oom_score_adj", "1000")?;
+    let mut all = Vec::new();
+    for _ in 0..count(&words, 0)? {
+        all.push(vec![1u8; 1 << 20]);
+    }
+    Ok(i32::from(all.iter().any(|part| part[0] != 1)))
 }
 
 /// The grandchild: holds the pipes.

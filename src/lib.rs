@@ -10,6 +10,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`model`] | ids, events, the state machine of a run, errors, wire types; pure |
+//! | [`archive`] | tar archives: made, carried, and taken apart without trusting them |
 //! | [`pod`] | pods: discovery, `pod.json`, templates |
 //! | [`agent`] | agents: their command lines and what their output means |
 //! | [`runtime`] | places where a shim can be put, and the client of the shim |
@@ -23,6 +24,7 @@
 
 pub mod actors;
 pub mod agent;
+pub mod archive;
 pub mod cli;
 pub mod client;
 pub mod daemon;

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     /// The directory of all sessions' directories.
     pub(super) sessions: PathBuf,
     pub(super) pods: Pods,
+    /// Cancelled when a session first needs that runtime: it is watched from then on.
+    pub(super) needed: HashMap<RuntimeName, CancellationToken>,
     pub(super) runtimes: HashMap<RuntimeName, Arc<dyn Runtime>>,
     pub(super) reader: Reader,
     pub(super) journal: JournalHandle,

@@ -39,6 +39,8 @@ pub(super) struct Driver {
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
     /// The engine's id of the container that this driver created last.
     pub(super) container_id: Option<String>,
+    /// What is to be recorded of the launch that is under way.
+    pub(super) notes: Vec<EventKind>,
     /// The shim of the run that was launched by this driver itself.
     pub(super) attached: Option<Attached>,
     /// The run whose image was gone when its container was to be created.
@@ -58,12 +60,16 @@ pub(super) async fn drive(link: Link, signals: mpsc::UnboundedReceiver<Signal>) 
 async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Infallible, Over> {
     let spec = Arc::new(link.shared.spec(link.ulid)?);
     let runtime = link.shared.runtime(spec.runtime)?.clone();
+    if let Some(needed) = link.shared.needed.get(&spec.runtime) {
+        needed.cancel();
+    }
     let mut driver = Driver {
         link,
         spec,
         runtime,
         signals,
         container_id: None,
+        notes: Vec::new(),
         attached: None,
         built_again: None,
     };

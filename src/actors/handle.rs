@@ -332,7 +332,7 @@ impl Handle {
     }
 
     /// Records something of a session that may not be live.
-    async fn note(&self, ulid: Ulid, record: Record) -> Result<()> {
+    pub(super) async fn note(&self, ulid: Ulid, record: Record) -> Result<()> {
         self.tell(ulid, record).await.map(|_| ())
     }
 

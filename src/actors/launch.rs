@@ -134,6 +134,15 @@ async fn create(
 
 /// What is checked on this machine before anything is made.
 fn prepare(driver: &Driver, number: u32) -> Result<(), Error> {
+    for file in &driver.spec.pod.copy {
+        // A further run's container has them from the one before it.
+        if number == 0 && !file.source.try_exists().unwrap_or(false) {
+            let source = file.source.display();
+            let message = format!("copy source {source} does not exist");
+            return Err(Error::new(ErrorCode::InvalidPod, message)
+                .hint("make it, or mark it \"optional\": true in pod.json"));
+        }
+    }
     for mount in &driver.spec.pod.mounts {
         if mount.source.is_absolute() && !mount.source.try_exists().unwrap_or(false) {
             let source = mount.source.display();
@@ -251,7 +260,12 @@ pub(super) async fn launch(
         return Ok(());
     };
     let (image, place) = (image.clone(), place.clone());
-    match place_run(driver, earlier, run, &image, &place, fresh).await {
+    let placed = place_run(driver, earlier, run, &image, &place, fresh).await;
+    let notes = std::mem::take(&mut driver.notes);
+    if !notes.is_empty() {
+        driver.link.record(number, notes).await?;
+    }
+    match placed {
         Ok(Placed::Accepted(attached)) => {
             accepted(driver, number).await?;
             driver.attached = attached;
@@ -310,6 +324,13 @@ pub(super) async fn accepted(driver: &Driver, number: u32) -> Result<(), Over> {
     driver.link.record(number, vec![started]).await?;
     environment::forget(&driver.link.shared.session_dir(driver.link.ulid), number);
     Ok(())
+}
+
+fn not_copied(message: String) -> EventKind {
+    EventKind::Note {
+        code: "not_copied".to_owned(),
+        message,
+    }
 }
 
 enum Placed {
@@ -374,6 +395,10 @@ async fn place_run(
                 proxy::add_host(&mut request.pod.extra_hosts);
             }
             runtime.create(&request).await?;
+            if request.copy && !request.pod.copy.is_empty() {
+                let left_out = runtime.copy_in(&request).await?;
+                driver.notes.extend(left_out.into_iter().map(not_copied));
+            }
             runtime.start(&request).await?;
         }
     }

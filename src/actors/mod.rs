@@ -27,6 +27,7 @@ mod doctor;
 mod driver;
 mod environment;
 mod exec;
+mod files;
 mod follow;
 mod handle;
 mod hub;
@@ -46,6 +47,7 @@ mod system;
 mod tally;
 mod tracker;
 mod view;
+mod watch;
 
 pub use admission::Load;
 pub use builds::PodBuild;

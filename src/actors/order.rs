@@ -3,7 +3,9 @@
 use super::driver::{self, Driver};
 use super::environment::{self, Values};
 use crate::agent::{self, CommandLine, Invocation};
-use crate::model::{Error, ErrorCode, EventKind, Result, RunRecord, SessionRecord, Spec, Ulid};
+use crate::model::{
+    Error, ErrorCode, EventKind, Result, RunRecord, RuntimeName, SessionRecord, Spec, Ulid,
+};
 use crate::runtime::shim::RunBody;
 
 /// The run, as its shim gets it.
@@ -39,7 +41,11 @@ pub(super) fn values(driver: &Driver, run: &RunRecord) -> Result<Values> {
 
 /// The command of a run, as `inspect` shows it and the shim gets it.
 pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord) -> CommandLine {
-    let config = record.image_config.clone().unwrap_or_default();
+    let mut config = record.image_config.clone().unwrap_or_default();
+    // A plain process is whoever the daemon is.
+    if let (RuntimeName::Docker | RuntimeName::Fake, Some(user)) = (spec.runtime, &spec.pod.user) {
+        config.user.clone_from(user);
+    }
     let resume = driver::goes_on(record, run)
         .then(|| record.agent_sessions.last().map(String::as_str))
         .flatten();

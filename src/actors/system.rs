@@ -77,6 +77,9 @@ impl System {
         let shared = Arc::new(Shared {
             home,
             pods,
+            needed: [RuntimeName::Docker, RuntimeName::Local, RuntimeName::Fake]
+                .map(|name| (name, tokio_util::sync::CancellationToken::new()))
+                .into(),
             runtimes: runtimes(&settings, &sessions, home),
             sessions,
             journal: JournalHandle::start(journal, hub.clone(), tally.clone()),
@@ -90,6 +93,9 @@ impl System {
         let supervisor = Supervisor::new(shared.clone()).start();
         let adopted = adopt(&shared, &supervisor).await?;
         let handle = Handle::new(shared, supervisor, adopted);
+        for name in handle.shared.runtimes.keys() {
+            tokio::spawn(super::watch::watch(handle.clone(), *name));
+        }
         tokio::spawn(sweep(handle.clone()));
         Ok(Self { handle })
     }

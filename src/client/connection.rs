@@ -8,6 +8,7 @@ use super::launch::Launcher;
 use super::{VERSION, socket};
 use crate::model::api::{ENGINE_HEADER, VERSION_HEADER};
 use crate::model::{Error, ErrorCode, Result};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -20,6 +21,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
+
+/// The body of a request.
+pub(super) type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Largest answer that is taken whole.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
@@ -125,7 +129,7 @@ impl Exchange {
         self
     }
 
-    fn request(&self) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, body: Outgoing) -> Result<Request<Outgoing>> {
         let accept = if self.stream {
             "application/x-ndjson"
         } else {
@@ -145,9 +149,7 @@ impl Exchange {
                 .header(header::CONNECTION, "upgrade")
                 .header(header::UPGRADE, protocol);
         }
-        request
-            .body(Full::new(self.body.clone().unwrap_or_default()))
-            .map_err(|e| internal("a request", &e))
+        request.body(body).map_err(|e| internal("a request", &e))
     }
 
     fn name(&self) -> String {
@@ -248,6 +250,15 @@ impl Client {
         exchange: &Exchange,
     ) -> Result<T, Failure> {
         let response = self.answer(exchange).await?;
+        self.read_whole(exchange, response).await
+    }
+
+    /// An answer's JSON.
+    pub(super) async fn read_whole<T: DeserializeOwned>(
+        &self,
+        exchange: &Exchange,
+        response: Response<Incoming>,
+    ) -> Result<T, Failure> {
         let bytes = collect(response)
             .await
             .map_err(|cause| Failure::Broken(self.broke(exchange, &cause)))?;
@@ -300,8 +311,19 @@ impl Client {
     }
 
     pub(super) async fn answer(&self, exchange: &Exchange) -> Result<Response<Incoming>, Failure> {
+        let body = Full::new(exchange.body.clone().unwrap_or_default());
+        let body = body.map_err(|never| match never {}).boxed_unsync();
+        self.answer_to(exchange, body).await
+    }
+
+    /// The answer to a request with a body of its own.
+    pub(super) async fn answer_to(
+        &self,
+        exchange: &Exchange,
+        body: Outgoing,
+    ) -> Result<Response<Incoming>, Failure> {
         let stream = open(&self.home).await.map_err(Failure::Broken)?;
-        let response = send(stream, exchange.request().map_err(Failure::Answered)?)
+        let response = send(stream, exchange.request(body).map_err(Failure::Answered)?)
             .await
             .map_err(|e| match e.is_parse() {
                 true => Failure::Answered(foreign(&self.home)),
@@ -397,10 +419,7 @@ fn unreachable(home: &Home, cause: &io::Error) -> Error {
     }
 }
 
-async fn send(
-    stream: UnixStream,
-    request: Request<Full<Bytes>>,
-) -> hyper::Result<Response<Incoming>> {
+async fn send(stream: UnixStream, request: Request<Outgoing>) -> hyper::Result<Response<Incoming>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends by itself when the answer has been read or is dropped.
     tokio::spawn(async move {

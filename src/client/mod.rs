@@ -11,11 +11,12 @@
 //! | `socket.rs` | connecting, also to sockets too deep for an address |
 //! | `launch.rs` | starting the daemon |
 //! | `connection.rs` | one request, one answer |
-//! | `verbs.rs` | the methods |
+//! | `verbs.rs`, `files.rs` | the methods |
 //! | `lines.rs`, `stream.rs` | streams of events |
 
 mod connection;
 mod exec;
+mod files;
 mod home;
 mod launch;
 mod lines;

@@ -22,6 +22,8 @@ pub(super) enum Gives {
     Text(&'static str),
     /// The connection, for this protocol.
     Upgrade(&'static str),
+    /// A tar archive.
+    Archive,
 }
 
 /// A method and a path, what is to be known of them, and who serves them.
@@ -34,6 +36,8 @@ pub(super) struct Endpoint {
     pub(super) says: &'static str,
     pub(super) query: Option<SchemaOf>,
     pub(super) body: Option<SchemaOf>,
+    /// Its body is a tar archive.
+    pub(super) takes_archive: bool,
     /// A request without a body means the type's default.
     pub(super) body_optional: bool,
     pub(super) gives: Gives,
@@ -61,6 +65,15 @@ impl Endpoint {
         Self::new("post", path, name, routing::post(handler))
     }
 
+    /// `PUT path`.
+    pub(super) fn put<H, T>(path: &'static str, name: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Context>,
+        T: 'static,
+    {
+        Self::new("put", path, name, routing::put(handler))
+    }
+
     /// `DELETE path`.
     pub(super) fn delete<H, T>(path: &'static str, name: &'static str, handler: H) -> Self
     where
@@ -83,6 +96,7 @@ impl Endpoint {
             says: "",
             query: None,
             body: None,
+            takes_archive: false,
             body_optional: false,
             gives: Gives::Json(SchemaGenerator::subschema_for::<serde_json::Value>),
             fails: &[],
@@ -105,6 +119,18 @@ impl Endpoint {
     /// The type of its body.
     pub(super) fn takes<T: JsonSchema>(mut self) -> Self {
         self.body = Some(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// Its body is a tar archive.
+    pub(super) const fn takes_archive(mut self) -> Self {
+        self.takes_archive = true;
+        self
+    }
+
+    /// Its answer is a tar archive.
+    pub(super) fn gives_archive(mut self) -> Self {
+        self.gives = Gives::Archive;
         self
     }
 

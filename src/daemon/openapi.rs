@@ -132,6 +132,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
+    if endpoint.takes_archive {
+        operation["requestBody"] = json!({"required": true, "content": archive()});
+    }
     if let Some(body) = endpoint.body {
         operation["requestBody"] = json!({
             "required": !endpoint.body_optional,
@@ -214,6 +217,7 @@ fn reference(schema: &Map<String, Value>) -> String {
 
 fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     let content = match endpoint.gives {
+        Gives::Archive => archive(),
         Gives::Json(schema) => json!({"application/json": {"schema": schema(&mut schemas.given)}}),
         Gives::Text(kind) => json!({kind: {"schema": {"type": "string"}}}),
         Gives::Stream(schema) => {
@@ -245,6 +249,11 @@ fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     };
     let (status_of, says) = match endpoint.gives {
         Gives::Json(_) | Gives::Text(_) => ("200", "Done."),
+        Gives::Archive => (
+            "200",
+            "A tar archive, as it is read; one that breaks off without its end has failed, and the \
+             daemon's log says why.",
+        ),
         Gives::Stream(_) => (
             "200",
             "One JSON document a line, or with `Accept: text/event-stream` one server-sent event \
@@ -275,6 +284,10 @@ fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
         responses.insert(status.to_string(), failed);
     }
     responses.into()
+}
+
+fn archive() -> Value {
+    json!({"application/x-tar": {}})
 }
 
 fn version() -> Value {

@@ -39,7 +39,9 @@ impl IntoResponse for Failure {
 pub(super) const fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Usage | ErrorCode::Ambiguous | ErrorCode::InvalidPod => StatusCode::BAD_REQUEST,
-        ErrorCode::PodNotFound | ErrorCode::SessionNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::PodNotFound | ErrorCode::SessionNotFound | ErrorCode::PathNotFound => {
+            StatusCode::NOT_FOUND
+        }
         ErrorCode::Refused | ErrorCode::Cancelled | ErrorCode::VersionMismatch => {
             StatusCode::CONFLICT
         }
@@ -52,6 +54,7 @@ pub(super) const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::BuildFailed
         | ErrorCode::ContainerFailed
         | ErrorCode::StopFailed
+        | ErrorCode::CopyFailed
         | ErrorCode::CommandNotFound
         | ErrorCode::CommandNotExecutable
         | ErrorCode::JournalFailed

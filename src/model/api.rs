@@ -18,6 +18,9 @@
 //! | `POST /v1/sessions/{ref}/exec` | [`ExecRequest`] → the connection, see [`exec`](super::exec) |
 //! | `GET /v1/sessions/{ref}/wait?run=N` | → [`WaitResponse`], when that run (default: all) is over |
 //! | `GET /v1/sessions/{ref}/events?…` | [`EventsQuery`] → [`SessionEvent`]s, NDJSON or SSE |
+//! | `GET /v1/sessions/{ref}/archive?path=…` | → a tar archive of that file or directory |
+//! | `PUT /v1/sessions/{ref}/archive?path=…` | [`UploadQuery`], a tar archive → [`PathStat`] of the directory |
+//! | `GET /v1/sessions/{ref}/archive/stat?path=…` | → [`PathStat`] |
 //! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |
 //! | `GET /v1/pods` | → `[PodView]` |
 //! | `GET /v1/pods/{name}` | → [`PodView`] |
@@ -26,9 +29,11 @@
 //! | `POST /v1/daemon/stop` | [`DaemonStopRequest`] → [`DaemonStatus`] |
 //! | `GET /v1/doctor` | → `[Check]` |
 
+mod files;
 mod pods;
 mod queries;
 
+pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
 pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
 

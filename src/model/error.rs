@@ -50,6 +50,10 @@ pub enum ErrorCode {
     JournalFailed,
     /// What was asked for is no longer kept.
     Gone,
+    /// No such file or directory in the session.
+    PathNotFound,
+    /// Something could not be copied into or out of a session.
+    CopyFailed,
     /// Try later: the queue is full or there is no room.
     TryLater,
     /// Credentials are missing or expired.
@@ -65,7 +69,9 @@ impl ErrorCode {
         use super::exit;
         match self {
             Self::Usage | Self::Ambiguous => exit::USAGE,
-            Self::PodNotFound | Self::SessionNotFound | Self::Gone => exit::NOT_FOUND,
+            Self::PodNotFound | Self::SessionNotFound | Self::Gone | Self::PathNotFound => {
+                exit::NOT_FOUND
+            }
             Self::Refused => exit::REFUSED,
             Self::RuntimeUnavailable
             | Self::DaemonUnavailable
@@ -76,7 +82,7 @@ impl ErrorCode {
             | Self::ContainerFailed
             | Self::JournalFailed
             | Self::Internal => exit::CLDPD_FAILED,
-            Self::StopFailed => exit::FAILED,
+            Self::StopFailed | Self::CopyFailed => exit::FAILED,
             Self::Cancelled => exit::INTERRUPTED,
             Self::CommandNotExecutable => exit::NOT_EXECUTABLE,
             Self::CommandNotFound => exit::COMMAND_NOT_FOUND,

@@ -11,9 +11,10 @@ mod script;
 mod tests;
 
 use super::{
-    BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner,
-    PlaceState, Result, Runtime, RuntimeError,
+    BuildRequest, Chunks, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner,
+    PlaceState, Result, Runtime, RuntimeError, Upload,
 };
+use crate::model::api::PathStat;
 use crate::model::spec::PodSpec;
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
@@ -300,6 +301,23 @@ impl Runtime for Fake {
         // What it says may have changed while this waited.
         let script = Script::read(&self.dir_of(owner))?;
         Ok(exit.map(|exit| script.retell(exit)))
+    }
+
+    async fn stat(&self, name: &str, path: &str) -> Result<Option<PathStat>> {
+        self.on_engine("stat", &format!("{name} {path}")).await?;
+        self.inner.stat(name, path).await
+    }
+
+    async fn read_archive(&self, name: &str, path: &str) -> Result<Chunks> {
+        let what = format!("{name} {path}");
+        self.on_engine("read_archive", &what).await?;
+        self.inner.read_archive(name, path).await
+    }
+
+    async fn write_archive(&self, name: &str, path: &str, upload: Upload) -> Result<()> {
+        let what = format!("{name} {path}");
+        self.on_engine("write_archive", &what).await?;
+        self.inner.write_archive(name, path, upload).await
     }
 
     async fn unpause(&self, owner: &Owner, name: &str) -> Result<()> {

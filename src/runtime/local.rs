@@ -5,14 +5,16 @@
 //! `pid`, whom it keeps in `keepers`, how it ended in `exit`; the shim writes the
 //! last three. A process is only ever touched when pid, start time and boot agree.
 
+mod own_files;
 mod place;
 
 use super::session_dir::{RunDir, SessionDir};
 use super::shim::{self, ARCHITECTURE, BINARY, files, purge};
 use super::{
-    BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner,
-    PlaceState, Result, Runtime, RuntimeError,
+    BuildRequest, Chunks, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner,
+    PlaceState, Result, Runtime, RuntimeError, Upload,
 };
+use crate::model::api::PathStat;
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
 use place::{
@@ -298,6 +300,19 @@ impl Runtime for Local {
                 }
             }
         }
+    }
+
+    async fn stat(&self, name: &str, path: &str) -> Result<Option<PathStat>> {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        blocking(move || own_files::stat(&name, &path)).await
+    }
+
+    async fn read_archive(&self, _name: &str, path: &str) -> Result<Chunks> {
+        Ok(own_files::read(path))
+    }
+
+    async fn write_archive(&self, name: &str, path: &str, upload: Upload) -> Result<()> {
+        own_files::write(name, path, upload).await
     }
 
     async fn unpause(&self, _owner: &Owner, _name: &str) -> Result<()> {

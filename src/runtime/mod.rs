@@ -10,11 +10,14 @@ pub mod local;
 pub mod session_dir;
 pub mod shim;
 
-use crate::model::api::Check;
+pub use crate::archive::Chunks;
+use crate::model::api::{Check, PathStat};
 pub use crate::model::spec::ImageConfig;
 use crate::model::spec::{BuildOptions, Limits, PodSpec};
 use crate::model::{HomeId, RuntimeName, SessionId, Timestamp, Ulid};
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
@@ -61,6 +64,18 @@ pub enum RuntimeError {
         /// Why.
         cause: String,
     },
+    /// A path of a container that is not there, or cannot be read or written.
+    #[error("{container}: {path}: {cause}")]
+    Path {
+        /// The container's name.
+        container: String,
+        /// The path.
+        path: String,
+        /// Why.
+        cause: String,
+        /// Because it is not there.
+        missing: bool,
+    },
     /// Something on this machine's file system failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -88,6 +103,10 @@ impl From<RuntimeError> for crate::model::Error {
                 code: ErrorCode::ContainerFailed,
                 message: text,
                 hint,
+            },
+            RuntimeError::Path { missing, .. } => match missing {
+                true => Error::new(ErrorCode::PathNotFound, text),
+                false => Error::new(ErrorCode::CopyFailed, text),
             },
             RuntimeError::Container { .. } | RuntimeError::Io { .. } => {
                 Error::new(ErrorCode::ContainerFailed, text)
@@ -186,6 +205,35 @@ pub struct CreateRequest {
     pub volumes: Vec<(String, String)>,
 }
 
+/// Something happened to a container of a home's that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// Whose container.
+    pub owner: Owner,
+    /// When, by the engine's clock.
+    pub at: Timestamp,
+    /// What.
+    pub what: Incident,
+}
+
+/// What happens to containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incident {
+    /// The kernel killed one of its processes because it had reached its limit of memory.
+    OutOfMemory,
+}
+
+/// What happens, as it happens. It ends when the engine goes away.
+pub type Happenings = BoxStream<'static, Result<Happening>>;
+
+/// An archive on its way into a container.
+pub struct Upload {
+    /// The archive.
+    pub chunks: Chunks,
+    /// What is in it keeps its owners, and does not belong to the container's user.
+    pub keep_owners: bool,
+}
+
 /// How a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceState {
@@ -280,6 +328,14 @@ pub trait Runtime: Send + Sync {
     /// holds is an error.
     async fn create(&self, request: &CreateRequest) -> Result<String>;
 
+    /// Puts the pod's `copy` into a container that was created and not started.
+    /// Returns what was left out, and why.
+    async fn copy_in(&self, _request: &CreateRequest) -> Result<Vec<String>> {
+        let name = self.name();
+        let why = format!("nothing of \"copy\" is put in: {name} has this machine's own files");
+        Ok(vec![why])
+    }
+
     /// Starts it: the shim runs when this returns, or has failed to.
     async fn start(&self, request: &CreateRequest) -> Result<()>;
 
@@ -291,6 +347,22 @@ pub trait Runtime: Send + Sync {
 
     /// Waits until it has ended, and says how. `None` when it is gone.
     async fn wait(&self, owner: &Owner, name: &str) -> Result<Option<ExitInfo>>;
+
+    /// What is at an absolute path of a container of that name, if anything is. A
+    /// link at its end is not followed.
+    async fn stat(&self, name: &str, path: &str) -> Result<Option<PathStat>>;
+
+    /// An archive of what is at the path, its root named as the path's last part.
+    async fn read_archive(&self, name: &str, path: &str) -> Result<Chunks>;
+
+    /// Takes an archive apart in the directory at the path.
+    async fn write_archive(&self, name: &str, path: &str, upload: Upload) -> Result<()>;
+
+    /// What happens to containers of this home from `since` on, as far back as
+    /// the engine remembers. Nothing ever, where nobody watches.
+    async fn watch(&self, _home: HomeId, _since: Timestamp) -> Result<Happenings> {
+        Ok(futures::stream::pending().boxed())
+    }
 
     /// Unfreezes a paused container.
     async fn unpause(&self, owner: &Owner, name: &str) -> Result<()>;

@@ -3,7 +3,7 @@ use bollard::models::{ContainerCreateBody, ContainerUpdateBody};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
 };
-use cldpd::model::spec::{BuildOptions, Mount};
+use cldpd::model::spec::{BuildOptions, Limits, Mount};
 use cldpd::runtime::{PlaceState, Runtime, RuntimeError};
 use std::path::Path;
 
@@ -93,6 +93,64 @@ async fn a_container_is_created_once_with_nothing_secret_in_it() {
     assert_eq!(args, expected);
     let again = home.docker.start(&request).await.unwrap_err();
     assert!(again.to_string().contains("run already"), "{again}");
+    home.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_the_engines_and_a_refused_one_is_named() {
+    let home = Home::new().await;
+    let (mut pod, image) = image(&home, "limits").await;
+    let mut request = home.request(&pod, &image, "");
+    request.limits = Limits {
+        memory: 512 << 20,
+        nano_cpus: 1_500_000_000,
+        pids: 64,
+        shm: 16 << 20,
+    };
+    let id = home.docker.create(&request).await.unwrap();
+    let options = None::<InspectContainerOptions>;
+    let found = home.client.inspect_container(&id, options).await.unwrap();
+    let host = found.host_config.unwrap();
+    assert_eq!(host.memory, Some(536_870_912));
+    assert_eq!(host.memory_swap, Some(536_870_912), "no swap beside it");
+    assert_eq!(host.nano_cpus, Some(1_500_000_000));
+    assert_eq!(host.pids_limit, Some(64));
+    assert_eq!(host.shm_size, Some(16 << 20));
+
+    // 0 is unlimited.
+    let free = home.request(&pod, &image, "");
+    let id = home.docker.create(&free).await.unwrap();
+    let found = home.client.inspect_container(&id, None).await.unwrap();
+    let host = found.host_config.unwrap();
+    assert_eq!(host.memory.unwrap_or(0), 0);
+    assert_eq!(host.nano_cpus.unwrap_or(0), 0);
+    assert_eq!(host.pids_limit.unwrap_or(0), 0);
+
+    for (key, limits) in [
+        (
+            "memory",
+            Limits {
+                memory: 4096,
+                ..Limits::default()
+            },
+        ),
+        (
+            "cpus",
+            Limits {
+                nano_cpus: 1_000_000_000_000_000,
+                ..Limits::default()
+            },
+        ),
+    ] {
+        pod.memory = Some(limits.memory);
+        pod.nano_cpus = Some(limits.nano_cpus);
+        let mut refused = home.request(&pod, &image, "");
+        refused.limits = limits;
+        let error = home.docker.create(&refused).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::Container { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("\"{key}\" of pod.json")), "{text}");
+    }
     home.clean().await;
 }
 

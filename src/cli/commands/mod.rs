@@ -3,6 +3,7 @@
 mod attach;
 mod completion;
 mod config;
+mod cp;
 mod daemon;
 mod demo;
 mod doctor;
@@ -53,6 +54,8 @@ pub enum Command {
     Stop(stop::Args),
     /// Send sessions a signal
     Kill(kill::Args),
+    /// Copy files and directories into and out of sessions
+    Cp(cp::Args),
     /// Everything known of sessions, as JSON
     Inspect(inspect::Args),
     /// Remove what ended sessions left
@@ -113,6 +116,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Wait(args) => wait::run(context, args).await,
         Command::Stop(args) => stop::run(context, args).await,
         Command::Kill(args) => kill::run(context, args).await,
+        Command::Cp(args) => cp::run(context, args).await,
         Command::Inspect(args) => inspect::run(context, args).await,
         Command::Rm(args) => rm::run(context, args).await,
         Command::Pods(args) => pods::run(context, args).await,

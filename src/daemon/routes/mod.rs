@@ -2,6 +2,7 @@
 //! known of each; `docs/openapi.json` is made of it.
 
 mod build;
+mod cp;
 pub(super) mod daemon;
 mod doctor;
 mod events;
@@ -38,6 +39,9 @@ pub(super) fn table() -> Vec<Endpoint> {
         exec::endpoint(),
         wait::endpoint(),
         logs::endpoint(),
+        cp::read(),
+        cp::write(),
+        cp::stat(),
         events::endpoint(),
         pods::all(),
         pods::one(),

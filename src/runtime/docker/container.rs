@@ -6,6 +6,7 @@
 use super::engine::{Engine, QUICK, SLOW};
 use super::image;
 use super::labels;
+use super::limits;
 use super::states::understood;
 use super::unreachable::BLIND_HINT;
 use super::volumes;
@@ -16,7 +17,9 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
     Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+};
 use futures::FutureExt as _;
 use std::collections::HashMap;
 use std::path::Path;
@@ -78,10 +81,28 @@ async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
         .build();
     let created = engine.client.create_container(Some(options), body);
     match engine.call(SLOW, created).await {
-        Ok(created) => Ok(created.id),
+        Ok(created) => {
+            if let Err(error) = limits::check(request, &created.warnings) {
+                discard(engine, &created.id).await;
+                return Err(error);
+            }
+            Ok(created.id)
+        }
         // It went after it was looked at.
         Err(failure) if failure.is_missing() => Err(failure.of_image(&request.image)),
-        Err(failure) => Err(unseen(engine, request, failure.of_container(&request.name))),
+        Err(failure) => {
+            let error = limits::refused(request, failure.of_container(&request.name));
+            Err(unseen(engine, request, error))
+        }
+    }
+}
+
+/// Removes a container that has just been made and will not do.
+async fn discard(engine: &Engine, id: &str) {
+    let options = RemoveContainerOptionsBuilder::new().v(true).build();
+    let removed = engine.client.remove_container(id, Some(options));
+    if let Err(failure) = engine.call(SLOW, removed).await {
+        tracing::warn!(container = id, ?failure, "left behind until later");
     }
 }
 
@@ -185,27 +206,35 @@ fn body(
         labels: Some(all),
         stop_signal: Some("SIGTERM".to_owned()),
         stop_timeout: Some(STOP_TIMEOUT),
-        host_config: Some(HostConfig {
-            mounts: Some(mounts(request, declared)?),
-            tmpfs: secrets(request, image_user),
-            group_add: some(&pod.group_add),
-            extra_hosts: some(&pod.extra_hosts),
-            network_mode: pod.network.clone(),
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("none".to_owned()),
-                config: None,
-            }),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
-            auto_remove: Some(false),
-            // The shim is the first process also where the engine would
-            // rather put one of its own there.
-            init: Some(false),
-            ..HostConfig::default()
-        }),
+        host_config: Some(limits::apply(
+            request.limits,
+            host(request, declared, image_user)?,
+        )),
         ..ContainerCreateBody::default()
+    })
+}
+
+fn host(request: &CreateRequest, declared: &[String], image_user: &str) -> Result<HostConfig> {
+    let pod = &request.pod;
+    Ok(HostConfig {
+        mounts: Some(mounts(request, declared)?),
+        tmpfs: secrets(request, image_user),
+        group_add: some(&pod.group_add),
+        extra_hosts: some(&pod.extra_hosts),
+        network_mode: pod.network.clone(),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("none".to_owned()),
+            config: None,
+        }),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        // The shim is the first process also where the engine would
+        // rather put one of its own there.
+        init: Some(false),
+        ..HostConfig::default()
     })
 }
 

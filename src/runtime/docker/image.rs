@@ -288,6 +288,17 @@ fn shared(error: &RuntimeError) -> RuntimeError {
             cause: cause.clone(),
             hint: hint.clone(),
         },
+        RuntimeError::Path {
+            container,
+            path,
+            cause,
+            missing,
+        } => RuntimeError::Path {
+            container: container.clone(),
+            path: path.clone(),
+            cause: cause.clone(),
+            missing: *missing,
+        },
         RuntimeError::Container { container, cause } => RuntimeError::Container {
             container: container.clone(),
             cause: cause.clone(),

@@ -4,10 +4,13 @@
 //! never touched. Nothing that is secret reaches the engine, and no output
 //! comes from it but a builder's.
 
+mod account;
+mod archive;
 mod build;
 mod container;
 mod context;
 mod contexts;
+mod copy;
 mod credentials;
 mod endpoint;
 mod engine;
@@ -17,6 +20,7 @@ mod ignore;
 mod image;
 mod labels;
 mod ledger;
+mod limits;
 mod place;
 mod probe;
 mod progress;
@@ -29,14 +33,15 @@ mod sweep;
 mod tls;
 mod unreachable;
 mod volumes;
+mod watch;
 
 pub use endpoint::DockerConfig;
 
 use super::{
-    BuildRequest, CreateRequest, EngineInfo, ExitInfo, Found, Image, ImageConfig, Owner, Result,
-    Runtime,
+    BuildRequest, Chunks, CreateRequest, EngineInfo, ExitInfo, Found, Happenings, Image,
+    ImageConfig, Owner, Result, Runtime, Upload,
 };
-use crate::model::api::Check;
+use crate::model::api::{Check, PathStat};
 use crate::model::{HomeId, RuntimeName, Timestamp, Ulid};
 use async_trait::async_trait;
 use engine::Engine;
@@ -166,6 +171,10 @@ impl Runtime for Docker {
         created
     }
 
+    async fn copy_in(&self, request: &CreateRequest) -> Result<Vec<String>> {
+        copy::put(&self.engine().await?, request).await
+    }
+
     async fn start(&self, request: &CreateRequest) -> Result<()> {
         place::start(&*self.engine().await?, request).await
     }
@@ -180,6 +189,22 @@ impl Runtime for Docker {
 
     async fn wait(&self, owner: &Owner, name: &str) -> Result<Option<ExitInfo>> {
         place::wait(&*self.engine().await?, owner, name).await
+    }
+
+    async fn stat(&self, name: &str, path: &str) -> Result<Option<PathStat>> {
+        archive::stat(&*self.engine().await?, name, path).await
+    }
+
+    async fn read_archive(&self, name: &str, path: &str) -> Result<Chunks> {
+        Ok(archive::read(self.engine().await?, name, path))
+    }
+
+    async fn write_archive(&self, name: &str, path: &str, upload: Upload) -> Result<()> {
+        archive::write(&self.engine().await?, name, path, upload).await
+    }
+
+    async fn watch(&self, home: HomeId, since: Timestamp) -> Result<Happenings> {
+        Ok(watch::watch(self.engine().await?, home, since))
     }
 
     async fn unpause(&self, owner: &Owner, name: &str) -> Result<()> {

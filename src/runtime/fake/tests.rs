@@ -64,6 +64,15 @@ impl Runtime for Stub {
     async fn wait(&self, _: &Owner, _: &str) -> Result<Option<ExitInfo>> {
         Ok(Some(ended()))
     }
+    async fn stat(&self, _: &str, _: &str) -> Result<Option<PathStat>> {
+        Ok(None)
+    }
+    async fn read_archive(&self, _: &str, _: &str) -> Result<Chunks> {
+        Ok(Box::pin(futures::stream::empty()))
+    }
+    async fn write_archive(&self, _: &str, _: &str, _: Upload) -> Result<()> {
+        Ok(())
+    }
     async fn unpause(&self, _: &Owner, _: &str) -> Result<()> {
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::record::Recorder;
 use crate::agent;
 use crate::model::api::{Dispatched, StartRequest, StartResponse, Task};
 use crate::model::ids::check_session_name;
+use crate::model::session::SUMMARY;
 use crate::model::spec::{BuildOptions, Limits};
 use crate::model::{
     AgentKind, Blob, Error, ErrorCode, EventKind, How, Result, RuntimeName, SessionId,
@@ -25,6 +26,8 @@ pub(super) struct Planned {
     pub(super) id: SessionId,
     pub(super) spec: Spec,
     prompt: Blob,
+    /// The task's first line, where the prompt begins with something else.
+    task: Option<String>,
     values: Values,
 }
 
@@ -180,6 +183,10 @@ fn planned(
         id,
         spec,
         prompt: pod.prompt(&request.task),
+        task: match &request.task {
+            Task::Issue(url) => Some(url.chars().take(SUMMARY).collect()),
+            Task::Prompt(prompt) => pod.template.as_ref().map(|_| prompt.summary(SUMMARY)),
+        },
         values,
     }
 }
@@ -298,6 +305,7 @@ pub(super) fn appends(
                 EventKind::Queued {
                     how: How::New,
                     prompt: session.prompt,
+                    task: session.task,
                     env: session.values.names(),
                     position,
                     reason,

@@ -157,7 +157,9 @@ pub struct Firehose {
     query: FirehoseQuery,
     at: FirehoseCursor,
     durable: watch::Receiver<u64>,
-    /// Ids and pods of sessions that were seen.
+    /// How many more are wanted.
+    left: usize,
+    /// Ids, pods and labels of sessions that were seen.
     known: HashMap<Ulid, SessionRecord>,
 }
 
@@ -182,6 +184,7 @@ impl Firehose {
             (None, None) => FirehoseCursor::default(),
         };
         Ok(Self {
+            left: query.limit.unwrap_or(usize::MAX),
             shared,
             query,
             at,
@@ -195,8 +198,12 @@ impl Firehose {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn next(&mut self) -> Result<Option<Vec<FirehoseEvent>>> {
-        loop {
+        while self.left > 0 {
             self.durable.borrow_and_update();
+            if self.query.state.is_some() {
+                // States change from one batch to the next.
+                self.known.clear();
+            }
             let reader = self.shared.reader.clone();
             let at = self.at;
             let read = tokio::task::spawn_blocking(move || reader.firehose(at, FIREHOSE_BATCH));
@@ -217,10 +224,13 @@ impl Firehose {
                     });
                 }
             }
+            wanted.truncate(self.left);
+            self.left -= wanted.len();
             if !wanted.is_empty() {
                 return Ok(Some(wanted));
             }
         }
+        Ok(None)
     }
 
     fn named(&mut self, ulid: Ulid, event: Event) -> Option<SessionEvent> {
@@ -230,6 +240,7 @@ impl Firehose {
             .as_ref()
             .is_some_and(|kind| event.kind.name() != kind)
             || query.since.is_some_and(|since| event.time < since)
+            || query.until.is_some_and(|until| event.time > until)
         {
             return None;
         }
@@ -241,11 +252,13 @@ impl Firehose {
             self.known.insert(ulid, record);
         }
         let record = self.known.get(&ulid)?;
-        if self
-            .query
+        let query = &self.query;
+        if query
             .pod
             .as_ref()
             .is_some_and(|pod| record.pod.as_str() != pod)
+            || !view::has_labels(record, &query.label)
+            || !view::in_state(record, query.state.as_deref())
         {
             return None;
         }

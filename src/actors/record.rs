@@ -131,6 +131,7 @@ mod tests {
         EventKind::Queued {
             how: How::New,
             prompt,
+            task: None,
             env: vec![],
             position: None,
             reason: None,

@@ -375,6 +375,7 @@ impl Handler<AddRun> for Session {
         let queued = EventKind::Queued {
             how: How::Next,
             prompt: message.prompt,
+            task: None,
             env: message.env,
             position: None,
             reason,

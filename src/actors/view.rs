@@ -42,6 +42,8 @@ pub(super) fn session(
         container: current
             .and_then(|run| run.state.place())
             .map(|place| place.container.clone()),
+        image: current.and_then(|run| run.image.clone()),
+        agent_session: record.agent_sessions.last().cloned(),
         prompt: record
             .runs
             .first()
@@ -118,21 +120,27 @@ pub(super) fn matches(record: &SessionRecord, query: &ListQuery) -> bool {
     if query.since.is_some_and(|since| record.created < since) {
         return false;
     }
-    if let Some(label) = &query.label {
-        let fits = match label.split_once('=') {
-            Some((key, value)) => record.labels.get(key).is_some_and(|v| v == value),
-            None => record.labels.contains_key(label),
-        };
-        if !fits {
-            return false;
-        }
+    if query.until.is_some_and(|until| record.created > until) {
+        return false;
     }
-    let Some(state) = &query.state else {
-        return true;
-    };
+    has_labels(record, &query.label) && in_state(record, query.state.as_deref())
+}
+
+/// Whether a session has all of these labels, `key` or `key=value`.
+pub(super) fn has_labels(record: &SessionRecord, labels: &[String]) -> bool {
+    labels.iter().all(|label| match label.split_once('=') {
+        Some((key, value)) => record.labels.get(key).is_some_and(|v| v == value),
+        None => record.labels.contains_key(label),
+    })
+}
+
+/// Whether a session is in this state, a state's or an outcome's name; in any
+/// when there is none.
+pub(super) fn in_state(record: &SessionRecord, state: Option<&str>) -> bool {
+    let Some(state) = state else { return true };
     let current = record.current_run();
     let outcome = current.and_then(end).map(|end| end.outcome);
-    self::state(record) == *state || outcome.is_some_and(|outcome| outcome.name() == state)
+    self::state(record) == state || outcome.is_some_and(|outcome| outcome.name() == state)
 }
 
 /// Runs that a daemon finds under way when it starts.

@@ -2,6 +2,9 @@
 //! commands share. A command's own flags are in its file.
 
 use super::commands::Command;
+use super::error::{one_of, pod_asked_for, usage};
+use super::time::parse_when;
+use crate::model::{Outcome, Result, Timestamp};
 use clap::{Args, Parser, ValueEnum};
 use std::path::PathBuf;
 
@@ -58,7 +61,7 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub docker_host: Option<String>,
-    /// When to use colours; NO_COLOR turns them off too
+    /// When to use colours; NO_COLOR turns them off, CLICOLOR_FORCE on
     #[arg(
         long,
         value_name = "WHEN",
@@ -115,6 +118,90 @@ impl FormatArgs {
     }
 }
 
+/// Which sessions, or whose events.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub struct FilterArgs {
+    /// Of this pod
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// In this state, or ended so: queued, running, ended, failed, stopped, ...
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// With this label; of several, with all
+    #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
+    pub labels: Vec<String>,
+    /// Since: a time, or how long ago
+    #[arg(long, value_name = "TIME|DURATION")]
+    pub since: Option<String>,
+    /// Until: a time, or how long ago
+    #[arg(long, value_name = "TIME|DURATION")]
+    pub until: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Filters that have been understood.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this pod.
+    pub pod: Option<String>,
+    /// In this state.
+    pub state: Option<String>,
+    /// With all of these labels.
+    pub labels: Vec<String>,
+    /// Since then.
+    pub since: Option<Timestamp>,
+    /// Until then.
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// States that a session is seen in, and ways in which it ended.
+pub fn states() -> impl Iterator<Item = &'static str> {
+    let states = [
+        "queued",
+        "preparing",
+        "building",
+        "starting",
+        "running",
+        "stopping",
+        "ended",
+        "removed",
+    ];
+    states.into_iter().chain(Outcome::NAMES)
+}
+
+impl FilterArgs {
+    /// What is meant, where durations count back from `now`.
+    ///
+    /// # Errors
+    /// `usage` for what can be none of a pod, a state, a label or a time.
+    pub fn read(self, now: Timestamp) -> Result<Filter> {
+        if let Some(state) = &self.state {
+            one_of("--state", state, &states().collect::<Vec<_>>())?;
+        }
+        if let Some(pod) = &self.pod {
+            pod_asked_for(pod)?;
+        }
+        let nameless = |label: &String| label.is_empty() || label.starts_with('=');
+        if self.labels.iter().any(nameless) {
+            return Err(usage("--label names no label").hint("write key or key=value"));
+        }
+        let when = |text: Option<String>| text.map(|text| parse_when(&text, now)).transpose();
+        Ok(Filter {
+            pod: self.pod,
+            state: self.state,
+            labels: self.labels,
+            since: when(self.since)?,
+            until: when(self.until)?,
+            limit: self.limit,
+        })
+    }
+}
+
 /// The form of lists.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct ListArgs {
@@ -124,4 +211,7 @@ pub struct ListArgs {
     /// Only ids or names, one a line
     #[arg(short, long, conflicts_with_all = ["format", "json"])]
     pub quiet: bool,
+    /// Tables without the line of titles
+    #[arg(long)]
+    pub no_headers: bool,
 }

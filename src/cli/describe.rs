@@ -1,9 +1,10 @@
-//! Events in words, one line each.
+//! Events in words, one line each; and how sessions stand.
 //!
 //! Invariant: only what was recorded is told; nothing is looked up.
 
 use super::time;
-use crate::model::{AgentEvent, Event, EventKind, Timestamp};
+use crate::model::api::SessionView;
+use crate::model::{AgentEvent, Event, EventKind, Outcome, Timestamp, WaitsFor};
 use std::time::Duration;
 
 /// What an agent reports of itself. When it runs its own lines are shown instead.
@@ -118,6 +119,55 @@ pub fn describe(event: &Event) -> Option<String> {
     Some(text)
 }
 
+/// How a session stands, in a few words.
+#[must_use]
+pub fn state(session: &SessionView, now: Timestamp) -> String {
+    let state = session.state.as_str();
+    match (state, session.position, session.started) {
+        ("queued", position, _) => queued(position, session.waits_for.as_ref()),
+        ("running" | "stopping", _, Some(started)) => {
+            format!("{state} {}", time::short(now.since(started)))
+        }
+        ("ended", ..) => ended(session, now),
+        _ => state.to_owned(),
+    }
+}
+
+fn queued(position: Option<u32>, waits_for: Option<&WaitsFor>) -> String {
+    let why = match waits_for {
+        None | Some(WaitsFor::Room { .. }) => None,
+        Some(WaitsFor::Pod { .. }) => Some("pod's limit".to_owned()),
+        Some(WaitsFor::Memory { .. }) => Some("memory".to_owned()),
+        Some(WaitsFor::After { sessions }) => match &sessions[..] {
+            [] => None,
+            [only] => Some(format!("after {only}")),
+            [first, others @ ..] => Some(format!("after {first} and {} more", others.len())),
+        },
+    };
+    let place = position.map(time::ordinal);
+    let both: Vec<String> = place.into_iter().chain(why).collect();
+    match both.is_empty() {
+        true => "queued".to_owned(),
+        false => format!("queued ({})", both.join(", ")),
+    }
+}
+
+fn ended(session: &SessionView, now: Timestamp) -> String {
+    let word = match (&session.outcome, session.code) {
+        // A process that ended by itself, whether well or not.
+        (Some(Outcome::Success), _) | (Some(Outcome::Failed), Some(1..)) => "exited".to_owned(),
+        (Some(outcome), _) => outcome.name().replace('_', " "),
+        (None, _) => "ended".to_owned(),
+    };
+    let code = session.code.map(|code| format!(" ({code})"));
+    let when = session.ended.map(|at| format!(" {}", time::ago(now, at)));
+    format!(
+        "{word}{}{}",
+        code.unwrap_or_default(),
+        when.unwrap_or_default()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +227,80 @@ mod tests {
                 .as_deref(),
                 Some(words)
             );
+        }
+        Ok(())
+    }
+
+    fn view(fields: serde_json::Value) -> Result<SessionView, serde_json::Error> {
+        let mut view = serde_json::json!({
+            "id": "p-00000001", "ulid": "00000000000000000000000001", "pod": "p",
+            "runtime": "docker", "agent": "claude", "runs": 1, "run": 0,
+            "created": "2026-01-01T00:00:00Z", "prompt": "do it",
+        });
+        if let (Some(view), Some(fields)) = (view.as_object_mut(), fields.as_object()) {
+            view.extend(fields.clone());
+        }
+        serde_json::from_value(view)
+    }
+
+    #[test]
+    fn states_are_short() -> Result<(), Box<dyn std::error::Error>> {
+        let now = Timestamp::parse("2026-01-01T02:04:00Z")?;
+        let cases = [
+            (
+                serde_json::json!({"state": "queued", "position": 3}),
+                "queued (3rd)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "position": 3, "waits_for": {"reason": "room", "max": 8}}),
+                "queued (3rd)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "position": 1, "waits_for": {"reason": "pod", "max": 1}}),
+                "queued (1st, pod's limit)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "position": 2, "waits_for": {"reason": "memory", "claims": 8}}),
+                "queued (2nd, memory)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "waits_for": {"reason": "after", "sessions": ["a-1"]}}),
+                "queued (after a-1)",
+            ),
+            (
+                serde_json::json!({"state": "queued", "waits_for": {"reason": "after", "sessions": ["a-1", "b-2", "c-3"]}}),
+                "queued (after a-1 and 2 more)",
+            ),
+            (serde_json::json!({"state": "queued"}), "queued"),
+            (serde_json::json!({"state": "building"}), "building"),
+            (
+                serde_json::json!({"state": "running", "started": "2026-01-01T02:00:00Z"}),
+                "running 4m",
+            ),
+            (
+                serde_json::json!({"state": "ended", "outcome": {"outcome": "success"}, "code": 0, "ended": "2026-01-01T00:00:00Z"}),
+                "exited (0) 2h ago",
+            ),
+            (
+                serde_json::json!({"state": "ended", "outcome": {"outcome": "failed"}, "code": 7, "ended": "2026-01-01T02:03:50Z"}),
+                "exited (7) 10s ago",
+            ),
+            (
+                serde_json::json!({"state": "ended", "outcome": {"outcome": "failed"}, "code": 0, "ended": "2026-01-01T02:03:50Z"}),
+                "failed (0) 10s ago",
+            ),
+            (
+                serde_json::json!({"state": "ended", "outcome": {"outcome": "build_failed"}, "ended": "2026-01-01T02:03:50Z"}),
+                "build failed 10s ago",
+            ),
+            (
+                serde_json::json!({"state": "ended", "outcome": {"outcome": "stopped"}, "code": 143, "ended": "2026-01-01T02:03:50Z"}),
+                "stopped (143) 10s ago",
+            ),
+            (serde_json::json!({"state": "removed"}), "removed"),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(state(&view(fields)?, now), expected);
         }
         Ok(())
     }

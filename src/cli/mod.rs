@@ -13,12 +13,16 @@
 //! | `describe.rs` | an event in words |
 //! | `watch.rs`, `signals.rs` | following runs; Ctrl+C |
 //! | `credentials.rs` | what `doctor` says of agents' credentials |
+//! | `complete.rs`, `complete/` | what may stand next; the shells' scripts |
+//! | `bulk.rs` | asking before many sessions are acted on |
 //! | `error.rs` | errors with hints; exit codes |
 //! | `table.rs`, `text.rs`, `time.rs` | tables, terminal text, durations |
 //! | `task.rs`, `zone.rs` | prompts and variables that the user gives; the time zone here |
 
 pub mod args;
+mod bulk;
 mod commands;
+mod complete;
 mod credentials;
 mod describe;
 mod error;
@@ -135,6 +139,14 @@ fn own_executable() -> std::io::Result<PathBuf> {
 /// exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
+    if args
+        .get(1)
+        .is_some_and(|command| command == complete::COMMAND)
+    {
+        let mut ui = Ui::new(ColorChoice::Never);
+        let done = ui.out(&complete::answer(&args[2..])).map(|()| exit::OK);
+        return conclude(&mut ui, done);
+    }
     match Cli::try_parse_from(&args) {
         Ok(cli) => {
             let mut context = Context {
@@ -173,6 +185,7 @@ fn refuse(ui: &mut Ui, error: &clap::Error, args: &[OsString]) -> Done {
 }
 
 fn conclude(ui: &mut Ui, done: Done) -> u8 {
+    ui.clear_passing();
     match done.and_then(|code| ui.flush().map(|()| code)) {
         Ok(code) => code,
         Err(Failure::Closed) => exit::OK,

@@ -8,10 +8,11 @@
 use super::describe::{describe, image_there};
 use super::error::Failure;
 use super::text::Sanitizer;
-use super::ui::Ui;
+use super::ui::{Style, Ui};
 use crate::agent::agent;
 use crate::model::{
-    AgentKind, EventKind, Outcome, Output, RuntimeName, SessionEvent, Stream, Timestamp, Ulid,
+    AgentKind, Error, ErrorCode, EventKind, Outcome, Output, RuntimeName, SessionEvent, Stream,
+    Timestamp, Ulid,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -38,10 +39,18 @@ pub struct Manner {
     pub pretty: Option<bool>,
     /// The time before each line.
     pub timestamps: bool,
-    /// The session before each line.
-    pub prefix: bool,
+    /// The session before each line, in so many columns; 0 for none.
+    pub prefix: usize,
     /// What else is shown.
     pub beside: Beside,
+}
+
+/// How wide the names of sessions are before their lines: 0 where there is only one.
+pub fn prefix_width<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> usize {
+    if ids.len() < 2 {
+        return 0;
+    }
+    ids.map(str::len).max().unwrap_or(0)
 }
 
 /// Where bytes come from.
@@ -73,6 +82,10 @@ pub struct Printer {
     codes: HashMap<(Ulid, u32), u8>,
     /// Sessions whose image nobody here builds.
     pulled: HashSet<Ulid>,
+    /// Sessions in the order in which they were met: each has a colour.
+    met: Vec<Ulid>,
+    /// Runs whose build was shown while it went on.
+    built: HashSet<(Ulid, u32)>,
 }
 
 impl Printer {
@@ -87,6 +100,8 @@ impl Printer {
             began: HashSet::new(),
             codes: HashMap::new(),
             pulled: HashSet::new(),
+            met: Vec::new(),
+            built: HashSet::new(),
         }
     }
 
@@ -126,6 +141,15 @@ impl Printer {
         if let Some(text) = self.describe(event) {
             self.end_open_lines(ui, Stream::Stderr)?;
             let prefix = self.prefix(event);
+            let building = matches!(event.event.kind, EventKind::BuildOutput { .. });
+            if building && self.manner.beside == Beside::Everything {
+                self.built.insert(run);
+                if ui.is_terminal(Stream::Stderr) {
+                    // Thousands of lines, of which the last says how far it is.
+                    ui.passing(&format!("{prefix}{text}"));
+                    return Ok(());
+                }
+            }
             for line in text.lines() {
                 ui.progress(&format!("{prefix}{line}"));
             }
@@ -228,7 +252,12 @@ impl Printer {
         let mut text = Vec::new();
         if self.open.get(&stream) != Some(&source) || self.interrupted(ui, stream) {
             self.end_open_lines(ui, stream)?;
-            text.extend_from_slice(prefix.as_bytes());
+            if !prefix.is_empty() {
+                let colour = self.colour(source.session);
+                let painted = ui.paint_on(stream, Style::Nth(colour), prefix.trim_end());
+                text.extend_from_slice(painted.as_bytes());
+                text.push(b' ');
+            }
             if self.manner.timestamps {
                 text.extend_from_slice(format!("{time} ").as_bytes());
             }
@@ -312,11 +341,34 @@ impl Printer {
     }
 
     fn prefix(&self, event: &SessionEvent) -> String {
-        if self.manner.prefix {
-            format!("{} | ", event.session)
-        } else {
-            String::new()
+        match self.manner.prefix {
+            0 => String::new(),
+            width => format!("{:width$} | ", event.session.as_str()),
         }
+    }
+
+    /// Which colour a session's lines begin with.
+    fn colour(&mut self, session: Ulid) -> usize {
+        let known = self.met.iter().position(|met| *met == session);
+        known.unwrap_or_else(|| {
+            self.met.push(session);
+            self.met.len() - 1
+        })
+    }
+
+    /// A run's error as it is to be said at its end: what the builder wrote is
+    /// not said again where it was seen as it came.
+    #[must_use]
+    pub fn at_the_end(&self, ui: &Ui, session: Ulid, run: u32, error: &Error) -> Error {
+        let seen = self.built.contains(&(session, run)) && !ui.is_terminal(Stream::Stderr);
+        let mut error = error.clone();
+        if seen
+            && error.code == ErrorCode::BuildFailed
+            && let Some((first, _)) = error.message.split_once('\n')
+        {
+            error.message = first.trim_end_matches(':').to_owned();
+        }
+        error
     }
 
     /// What is said of an event beside output, if anything.
@@ -450,7 +502,7 @@ mod tests {
     #[test]
     fn lines_of_several_sessions_do_not_mix() -> Result<(), Failure> {
         let manner = Manner {
-            prefix: true,
+            prefix: 10,
             ..Manner::default()
         };
         let (out, _) = printed(

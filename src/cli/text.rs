@@ -5,6 +5,8 @@
 //! whole, other control characters and marks that turn the writing direction
 //! are shown as symbols.
 
+use unicode_width::UnicodeWidthStr as _;
+
 /// Takes control sequences out of a text that comes in pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Sanitizer {
@@ -134,53 +136,31 @@ pub fn sanitize(text: &str) -> String {
 /// writing and pictures need, none for marks that go over the letter before.
 #[must_use]
 pub fn width(text: &str) -> usize {
-    text.chars().map(char_width).sum()
-}
-
-/// How many columns a character takes.
-#[must_use]
-pub fn char_width(c: char) -> usize {
-    match u32::from(c) {
-        0..=0x1f | 0x7f..=0x9f => 0,
-        0x300..=0x36f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
-        0x1100..=0x115f
-        | 0x2e80..=0x303e
-        | 0x3041..=0x33ff
-        | 0x3400..=0x4dbf
-        | 0x4e00..=0x9fff
-        | 0xa000..=0xa4cf
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1f64f
-        | 0x1f680..=0x1f6ff
-        | 0x1f900..=0x1f9ff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
+    text.width()
 }
 
 /// Cut to at most `max` columns, with an ellipsis where something is missing.
 #[must_use]
 pub fn cut(text: &str, max: usize) -> String {
-    if width(text) <= max {
+    // A column takes a byte at least, so that most need no counting.
+    if text.len() <= max || width(text) <= max {
         return text.to_owned();
     }
-    let mut out = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        used += char_width(c);
-        if used + 1 > max {
+    if max == 0 {
+        return String::new();
+    }
+    let mut end = 0;
+    for (start, c) in text.char_indices() {
+        let next = start + c.len_utf8();
+        let taken = width(&text[..next]);
+        if taken < max {
+            end = next;
+        } else if taken > max + 1 {
+            // What joins two pictures makes them narrower again, by one of them.
             break;
         }
-        out.push(c);
     }
-    if max > 0 {
-        out.push('…');
-    }
-    out
+    format!("{}…", &text[..end])
 }
 
 #[cfg(test)]
@@ -208,6 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_counted_as_a_terminal_does() {
+        for (text, columns) in [
+            ("plain", 5),
+            ("二つ", 4),
+            ("e\u{301}t", 2),
+            ("🙂!", 3),
+            ("👩\u{200d}🔬", 2),
+            ("ﾊﾝｶｸ", 4),
+        ] {
+            assert_eq!(width(text), columns, "{text}");
+        }
+        assert_eq!(cut("二つの言葉", 6), "二つ…");
+        assert_eq!(cut("e\u{301}tude", 3), "e\u{301}t…");
+    }
+
+    #[test]
     fn an_unfinished_command_ends_with_its_line() {
         assert_eq!(sanitize("\x1b]0;never ends\nshown"), "\nshown");
     }
@@ -232,6 +228,11 @@ mod tests {
             sanitizer.push(tail, &mut parts);
             sanitizer.end_line(&mut parts);
             prop_assert_eq!(parts, whole);
+        }
+
+        #[test]
+        fn what_is_narrow_enough_is_not_cut(text in "\\PC{0,20}") {
+            prop_assert_eq!(cut(&text, width(&text)), text);
         }
 
         #[test]

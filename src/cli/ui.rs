@@ -6,8 +6,8 @@
 
 use super::args::{ColorChoice, Format};
 use super::error::{Failure, render};
-use super::table::Table;
-use super::text::sanitize;
+use super::table::{Look, Table};
+use super::text::{cut, sanitize};
 use crate::model::{Error, ErrorCode, Stream};
 use serde::Serialize;
 use std::fs::File;
@@ -19,12 +19,16 @@ use std::os::fd::AsFd;
 pub enum Style {
     /// What is beside the point.
     Dim,
+    /// What is under way.
+    Busy,
     /// What is well.
     Good,
     /// What needs a look.
     Warning,
     /// What is wrong.
     Bad,
+    /// One of several that are told apart by colour.
+    Nth(usize),
 }
 
 impl Style {
@@ -34,7 +38,15 @@ impl Style {
             Self::Bad => 31,
             Self::Good => 32,
             Self::Warning => 33,
+            Self::Busy => 36,
+            Self::Nth(number) => [36, 33, 32, 35, 34, 31][number % 6],
         }
+    }
+
+    /// A text, set off.
+    #[must_use]
+    pub fn paint(self, text: &str) -> String {
+        format!("\x1b[{}m{text}\x1b[0m", self.code())
     }
 }
 
@@ -50,6 +62,8 @@ pub struct Ui {
     out: Sink,
     err: Sink,
     width: Option<usize>,
+    /// The last line on standard error is one that the next replaces.
+    passing: bool,
 }
 
 struct Sink {
@@ -63,7 +77,7 @@ impl Sink {
         if !self.colour {
             return text.to_owned();
         }
-        format!("\x1b[{}m{text}\x1b[0m", style.code())
+        style.paint(text)
     }
 }
 
@@ -72,12 +86,17 @@ impl Ui {
     #[must_use]
     pub fn new(color: ColorChoice) -> Self {
         let (stdout, stderr) = (io::stdout(), io::stderr());
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let (no_color, dumb) = (
+            set("NO_COLOR"),
+            std::env::var_os("TERM").is_some_and(|term| term == "dumb"),
+        );
+        let forced = std::env::var_os("CLICOLOR_FORCE")
+            .is_some_and(|value| !value.is_empty() && value != "0");
         let coloured = |terminal: bool| match color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => terminal && !no_color && !dumb,
+            ColorChoice::Auto => !no_color && (forced || (terminal && !dumb)),
         };
         let (out_terminal, err_terminal) = (stdout.is_terminal(), stderr.is_terminal());
         let width = if out_terminal {
@@ -101,6 +120,7 @@ impl Ui {
                 colour: coloured(err_terminal),
             },
             width,
+            passing: false,
         }
     }
 
@@ -130,6 +150,7 @@ impl Ui {
 
     /// Bytes for a stream, as they are.
     pub fn bytes(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Failure> {
+        self.clear_passing();
         match stream {
             Stream::Stdout => self.out.to.write_all(bytes).map_err(|e| unwritable(&e)),
             Stream::Stderr => {
@@ -168,7 +189,10 @@ impl Ui {
 
     /// A table.
     pub fn table(&mut self, table: &Table) -> Result<(), Failure> {
-        let text = table.render(self.width);
+        let text = table.render(Look {
+            max: self.width,
+            colour: self.out.colour,
+        });
         self.out(&text)
     }
 
@@ -205,6 +229,30 @@ impl Ui {
         self.styled(Style::Dim, text);
     }
 
+    /// What goes on, on a terminal: a line that the next one replaces.
+    pub fn passing(&mut self, text: &str) {
+        let _ = self.flush();
+        let width = self.width.unwrap_or(80).saturating_sub(1);
+        let text = cut(&sanitize(text).replace(['\n', '\t'], " "), width);
+        let line = format!("\r\x1b[K{}", self.err.paint(Style::Dim, &text));
+        let _ = self.err.to.write_all(line.as_bytes());
+        let _ = self.err.to.flush();
+        self.passing = true;
+    }
+
+    /// Takes away a line that was passing: something else comes, or nothing more.
+    pub fn clear_passing(&mut self) {
+        if std::mem::take(&mut self.passing) {
+            let _ = self.err.to.write_all(b"\r\x1b[K");
+        }
+    }
+
+    /// Text for one of our streams, in a style.
+    #[must_use]
+    pub fn paint_on(&self, stream: Stream, style: Style, text: &str) -> String {
+        self.sink_ref(stream).paint(style, text)
+    }
+
     /// What the user should know.
     pub fn note(&mut self, text: &str) {
         self.styled(Style::Warning, &format!("note: {text}"));
@@ -214,6 +262,7 @@ impl Ui {
     pub fn error(&mut self, error: &Error) {
         // A reader of ours that has gone does not hide an error.
         let _ = self.flush();
+        self.clear_passing();
         let text = render(error);
         let text = match text.strip_prefix("error:") {
             Some(rest) => format!("{}{rest}", self.err.paint(Style::Bad, "error:")),
@@ -230,6 +279,7 @@ impl Ui {
             return None;
         }
         let _ = self.flush();
+        self.clear_passing();
         let question = format!("{} [y/N] ", sanitize(question));
         let _ = self.err.to.write_all(question.as_bytes());
         let _ = self.err.to.flush();
@@ -241,6 +291,7 @@ impl Ui {
 
     fn styled(&mut self, style: Style, text: &str) {
         let _ = self.flush();
+        self.clear_passing();
         let line = format!("{}\n", self.err.paint(style, &sanitize(text)));
         let _ = self.err.to.write_all(line.as_bytes());
     }
@@ -330,6 +381,7 @@ pub(crate) mod capture {
             out: sink(&out),
             err: sink(&err),
             width: None,
+            passing: false,
         };
         (ui, out, err)
     }

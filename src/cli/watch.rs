@@ -124,7 +124,10 @@ pub async fn watch(
             Next::Ended(index, Ok(answer)) => {
                 context.ui.flush()?;
                 if let Some(error) = &answer.end.error {
-                    context.ui.error(error);
+                    let target = &targets[index];
+                    let run = answer.end.run;
+                    let error = printer.at_the_end(&context.ui, target.session, run, error);
+                    context.ui.error(&error);
                 }
                 watch.codes[index] = Some(answer.end.exit_code);
             }

@@ -90,16 +90,22 @@ impl Exchange {
         let fields = serde_json::to_value(query).map_err(|e| internal("a query", &e))?;
         let mut separator = '?';
         for (key, value) in fields.as_object().into_iter().flatten() {
-            let text = match value {
-                serde_json::Value::Null | serde_json::Value::Bool(false) => continue,
-                serde_json::Value::String(text) => text.clone(),
-                other => other.to_string(),
+            let values = match value {
+                serde_json::Value::Array(values) => values.as_slice(),
+                one => std::slice::from_ref(one),
             };
-            self.target.push(separator);
-            percent_encode(key, &mut self.target);
-            self.target.push('=');
-            percent_encode(&text, &mut self.target);
-            separator = '&';
+            for value in values {
+                let text = match value {
+                    serde_json::Value::Null | serde_json::Value::Bool(false) => continue,
+                    serde_json::Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                self.target.push(separator);
+                percent_encode(key, &mut self.target);
+                self.target.push('=');
+                percent_encode(&text, &mut self.target);
+                separator = '&';
+            }
         }
         Ok(self)
     }

@@ -110,6 +110,9 @@ impl Feed for Firehose {
     fn advance(&mut self, event: &FirehoseEvent) {
         self.query.from = Some(event.cursor.clone());
         self.query.since = None;
+        if let Some(limit) = &mut self.query.limit {
+            *limit = limit.saturating_sub(1);
+        }
     }
 
     fn broke(&mut self) {

@@ -151,6 +151,12 @@ async fn serve(
     }
 }
 
+/// The daemon was stopped, for good as far as it knows.
+fn stopped() -> Error {
+    Error::new(ErrorCode::DaemonUnavailable, "the daemon was stopped")
+        .hint("sessions work on without it: `cldpd sessions` starts it again and shows them")
+}
+
 /// The daemon is going away.
 fn leaving() -> Error {
     Error::new(ErrorCode::Stopping, "the daemon is stopping").hint("try again in a moment")

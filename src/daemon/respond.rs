@@ -1,6 +1,7 @@
 //! Answers: JSON, errors with their status, and streams of events.
 
 use super::activity::Active;
+use super::server::Context;
 use crate::model::{Error, ErrorCode, Result};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,7 +12,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 
 const NDJSON: &str = "application/x-ndjson";
 const SSE: &str = "text/event-stream";
@@ -102,9 +102,10 @@ pub(super) trait Source: Send + 'static {
 pub(super) fn stream<S: Source>(
     mut source: S,
     sse: bool,
-    leaving: CancellationToken,
+    context: &Context,
     active: Active,
 ) -> Response {
+    let (leaving, stopped) = (context.streams.clone(), context.stopped.clone());
     let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, Infallible>>(BATCHES);
     tokio::spawn(async move {
         let _active = active;
@@ -128,7 +129,13 @@ pub(super) fn stream<S: Source>(
         };
         tokio::select! {
             () = feed => {}
-            () = leaving.cancelled() => {}
+            () = leaving.cancelled() => {
+                if stopped.is_cancelled() {
+                    let line = serde_json::json!({ "error": super::stopped() });
+                    // Where there is no room for it, the client finds out by itself.
+                    let _ = sender.try_send(Ok(Bytes::from(ending("error", &line, sse))));
+                }
+            }
             () = sender.closed() => {}
         }
     });

@@ -52,6 +52,8 @@ pub(super) struct Context {
     pub(super) activity: Arc<Activity>,
     /// Streams end when this is cancelled.
     pub(super) streams: CancellationToken,
+    /// Cancelled before that when no other daemon is to follow.
+    pub(super) stopped: CancellationToken,
     /// Cancelled by the request to end.
     pub(super) asked: CancellationToken,
 }
@@ -78,6 +80,7 @@ impl Server {
             since: Timestamp::now(),
             activity,
             streams: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             asked: CancellationToken::new(),
         };
         Self {

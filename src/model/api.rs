@@ -35,6 +35,7 @@ mod queries;
 
 pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
+pub(crate) use queries::SEPARATOR;
 pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
 
 use super::bytes::Blob;
@@ -425,7 +426,13 @@ pub struct SessionView {
     /// The container of the current run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The first line of the first prompt.
+    /// The id of the image that the current run is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What the agent calls the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_session: Option<String>,
+    /// The first line of the first task, without the pod's template.
     pub prompt: String,
     /// Labels.
     #[serde(default)]
@@ -506,6 +513,10 @@ pub struct DaemonStopRequest {
     /// Stop all sessions first.
     #[serde(default)]
     pub stop_sessions: bool,
+    /// Another daemon follows at once: those who follow sessions wait for it.
+    /// Otherwise they are told that this one was stopped, and start none.
+    #[serde(default)]
+    pub restart: bool,
 }
 
 /// One thing that `doctor` looked at.

@@ -61,6 +61,9 @@ pub enum EventKind {
         how: How,
         /// What the agent is told, whole.
         prompt: Blob,
+        /// The first line of the task, where the prompt begins with something else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
         /// Names of the environment variables whose values came with it and
         /// are not recorded.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

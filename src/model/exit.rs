@@ -30,3 +30,89 @@ pub const NOT_EXECUTABLE: u8 = 126;
 pub const COMMAND_NOT_FOUND: u8 = 127;
 /// Left by Ctrl+C before there was an outcome.
 pub const INTERRUPTED: u8 = 130;
+
+/// Every code above, by its name, with what it means: `cldpd help exit-codes`.
+pub const ALL: [(u8, &str, &str); 13] = [
+    (OK, "OK", "done"),
+    (
+        FAILED,
+        "FAILED",
+        "failed; also an agent that says it failed while its process says 0",
+    ),
+    (
+        USAGE,
+        "USAGE",
+        "wrong usage, a name that can be none, or one that fits several sessions; nothing was tried",
+    ),
+    (NOT_FOUND, "NOT_FOUND", "no such pod or session"),
+    (
+        REFUSED,
+        "REFUSED",
+        "refused, because something would be lost or is in use",
+    ),
+    (
+        UNAVAILABLE,
+        "UNAVAILABLE",
+        "the daemon or the engine cannot be reached",
+    ),
+    (
+        TRY_LATER,
+        "TRY_LATER",
+        "try later: rate limit, budget, full queue",
+    ),
+    (
+        CREDENTIALS,
+        "CREDENTIALS",
+        "credentials are missing or expired",
+    ),
+    (
+        TIMED_OUT,
+        "TIMED_OUT",
+        "the run was ended by its time limit",
+    ),
+    (
+        CLDPD_FAILED,
+        "CLDPD_FAILED",
+        "cldpd itself failed: pod, engine, build or journal",
+    ),
+    (
+        NOT_EXECUTABLE,
+        "NOT_EXECUTABLE",
+        "the command in the container could not be run",
+    ),
+    (
+        COMMAND_NOT_FOUND,
+        "COMMAND_NOT_FOUND",
+        "the command in the container was not found",
+    ),
+    (
+        INTERRUPTED,
+        "INTERRUPTED",
+        "left by Ctrl+C before there was an outcome, or taken back before it ran",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_table_under_its_name() {
+        let source = include_str!("exit.rs");
+        let declared: Vec<(String, u8)> = source
+            .lines()
+            .filter_map(|line| {
+                let (name, value) = line.strip_prefix("pub const ")?.split_once(": u8 = ")?;
+                Some((name.to_owned(), value.strip_suffix(';')?.parse().ok()?))
+            })
+            .collect();
+        let listed: Vec<(String, u8)> = ALL
+            .iter()
+            .map(|(code, name, _)| ((*name).to_owned(), *code))
+            .collect();
+        assert_eq!(declared, listed);
+        let mut codes: Vec<u8> = ALL.iter().map(|(code, ..)| *code).collect();
+        codes.dedup();
+        assert_eq!(codes.len(), ALL.len());
+    }
+}

@@ -18,6 +18,9 @@ const AGENT_SESSIONS_MAX: usize = 64;
 /// The last signals are kept, for a daemon that has to send them again.
 const SIGNALS_MAX: usize = 16;
 
+/// Longest first line of a task that is shown in lists, in characters.
+pub const SUMMARY: usize = 200;
+
 /// A session, folded from its events. Derived: the journal can make it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionRecord {
@@ -65,7 +68,8 @@ pub struct RunRecord {
     pub number: u32,
     /// How it came about.
     pub how: How,
-    /// The first line of its prompt, cut to 200 characters.
+    /// The first line of its task, cut to 200 characters: of the prompt,
+    /// without the pod's template.
     pub prompt: String,
     /// The event that has the prompt whole.
     pub queued_seq: u64,
@@ -152,7 +156,11 @@ impl SessionRecord {
                 return Ok(true);
             }
             EventKind::Queued {
-                how, prompt, env, ..
+                how,
+                prompt,
+                task,
+                env,
+                ..
             } => {
                 if event.run as usize != self.runs.len() || self.removed.is_some() {
                     return Err(illegal("of another run"));
@@ -160,7 +168,7 @@ impl SessionRecord {
                 self.runs.push(RunRecord {
                     number: event.run,
                     how: *how,
-                    prompt: prompt.summary(200),
+                    prompt: task.clone().unwrap_or_else(|| prompt.summary(SUMMARY)),
                     queued_seq: event.seq,
                     env: env.clone(),
                     queued: event.time,

@@ -260,6 +260,7 @@ fn a008_every_listing_is_json_with_stable_keys() {
         "created",
         "ended",
         "id",
+        "image",
         "labels",
         "name",
         "outcome",

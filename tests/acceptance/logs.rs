@@ -132,3 +132,89 @@ fn a073_parts_of_a_log() {
         );
     }
 }
+
+#[test]
+fn who_follows_is_told_that_the_daemon_was_stopped() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.fake_pod("goes").plain().make();
+    let id = env.start(&[
+        &pod,
+        "--prompt",
+        &format!("[[print up]]{}[[exit 3]]", gate.hold()),
+    ]);
+    let follow = env.follow(&id);
+    follow.line("up");
+    let waiting = env.cldpd(["wait", &id]).spawn();
+    // Another one follows at once: so does who follows.
+    env.cldpd(["daemon", "restart"]).run().ok();
+    let events = env.cldpd(["events", "-f", "--since", "1h"]).spawn();
+    events.line("started");
+    env.stop_daemon();
+    for left in [follow, events, waiting] {
+        let output = left.finish().code(69);
+        assert!(
+            output
+                .stderr
+                .starts_with("error: the daemon was stopped\nhint: "),
+            "{}",
+            output.stderr
+        );
+    }
+    assert!(
+        !env.home().join("run/cldpd.sock").exists(),
+        "nobody started another"
+    );
+    gate.open();
+    assert_eq!(env.wait(&id), 3, "the session worked on");
+}
+
+#[test]
+fn lines_of_several_sessions_stand_beneath_each_other() {
+    let env = TestEnv::new();
+    let (short, long) = (
+        env.fake_pod("s").plain().make(),
+        env.fake_pod("longer").plain().make(),
+    );
+    let start = env
+        .cldpd(["start", &short, &long, "--prompt", "[[print hi]]"])
+        .run()
+        .code(0);
+    let text = start.text();
+    let bars: Vec<Option<usize>> = text.lines().map(|line| line.find(" | hi")).collect();
+    assert_eq!(bars, [Some("longer-12345678".len()); 2], "{text}");
+    let coloured = env
+        .cldpd(["--color", "always", "logs", &short, &long])
+        .run()
+        .ok();
+    assert!(
+        coloured.contains("\u{1b}[36m") && coloured.contains("\u{1b}[33m"),
+        "{coloured}"
+    );
+    let forced = |name: &str, value: &str| {
+        let output = env
+            .cldpd(["logs", &short, &long])
+            .env("CLICOLOR_FORCE", "1")
+            .env(name, value);
+        output.run().ok().contains('\u{1b}')
+    };
+    assert!(forced("CLICOLOR", "1") && !forced("NO_COLOR", "1"));
+}
+
+#[test]
+fn a_failed_build_says_its_last_words_once() {
+    let env = TestEnv::new();
+    let pod = env
+        .fake_pod("breaks")
+        .fake(serde_json::json!({"build": {
+            "steps": ["the last word"], "fail": {"code": 1, "text": "no luck"},
+        }}))
+        .make();
+    let failed = env.cldpd(["start", &pod, "--prompt", "x"]).run().code(125);
+    assert_eq!(
+        failed.stderr.matches("the last word").count(),
+        1,
+        "{}",
+        failed.stderr
+    );
+}

@@ -11,6 +11,7 @@ mod files;
 mod images;
 mod library;
 mod limits;
+mod lists;
 mod logs;
 mod pods;
 mod pods_made;

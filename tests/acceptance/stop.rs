@@ -71,7 +71,7 @@ fn a061_stop_is_one_sequence_for_everybody() {
         "[[orphan 600000]][[print ready]][[sleep 600000]]",
     ]);
     env.await_line(&id, "ready");
-    env.cldpd(["stop", "--all"]).run().ok();
+    env.cldpd(["stop", "--all", "--yes"]).run().ok();
     assert_eq!(env.wait(&id), 143);
     let left: Vec<_> = procfs::processes_of(&env.root().join("bin"))
         .into_iter()

@@ -1,7 +1,9 @@
 //! What a user of the command line met by hand, and shall not meet again.
 
+pub mod completion;
 mod config;
 mod doctor;
+mod snapshots;
 
 use crate::support::TestEnv;
 use crate::support::events::{of_run, only, outcome};
@@ -113,8 +115,7 @@ fn filters_are_checked() {
         (["events", "--pod", "X"], "invalid pod name"),
         (["start", "p", "--issue=42"], "is no URL"),
     ] {
-        let output = env.cldpd(args).run();
-        assert!(output.code == 2 || told == "invalid pod name", "{args:?}");
+        let output = env.cldpd(args).run().code(2);
         assert!(output.stderr.contains(told), "{args:?}: {}", output.stderr);
     }
     let output = env.cldpd(["wait", "--run", "x", "s"]).run().code(2);
@@ -173,9 +174,9 @@ fn rm_all_takes_live_sessions_only_by_force() {
     assert_eq!(env.wait(&ended), 0);
     let live = env.start(&[&pod, "--prompt", "[[print up]][[sleep 600000]]"]);
     env.await_line(&live, "up");
-    let removed = env.cldpd(["rm", "--all"]).run().ok();
+    let removed = env.cldpd(["rm", "--all", "--yes"]).run().ok();
     assert_eq!(removed.trim(), ended);
-    let removed = env.cldpd(["rm", "--all", "--force"]).run().ok();
+    let removed = env.cldpd(["rm", "--all", "--force", "--yes"]).run().ok();
     assert_eq!(removed.trim(), live);
     assert_eq!(env.session(&live)["state"], "removed");
 }

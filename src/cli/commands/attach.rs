@@ -47,7 +47,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         raw: args.raw,
         pretty: None,
         timestamps: args.timestamps,
-        prefix: false,
+        prefix: 0,
         beside: Beside::Everything,
     });
     introduce(&mut printer, &inspection);

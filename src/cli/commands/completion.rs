@@ -1,19 +1,20 @@
 //! `cldpd completion`.
 
 use crate::cli::Context;
-use crate::cli::args::Cli;
 use crate::cli::error::Done;
 use crate::model::exit;
-use clap::CommandFactory as _;
-use clap_complete::Shell;
 
 /// Flags of `completion`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Prints a script that completes commands, flags and their values; sessions and
+labels as the running daemon knows them, and pods. It never starts a daemon.
+
 Examples:
   cldpd completion bash > ~/.local/share/bash-completion/completions/cldpd
-  cldpd completion zsh > ~/.zfunc/_cldpd
-  cldpd completion fish > ~/.config/fish/completions/cldpd.fish")]
+  cldpd completion zsh > ~/.zfunc/_cldpd     # a directory of $fpath
+  cldpd completion fish > ~/.config/fish/completions/cldpd.fish
+  source <(cldpd completion bash)            # for this shell only")]
 pub struct Args {
     /// The shell
     #[arg(value_name = "SHELL")]
@@ -28,13 +29,10 @@ enum Known {
 }
 
 pub(super) fn run(context: &mut Context, args: &Args) -> Done {
-    let shell = match args.shell {
-        Known::Bash => Shell::Bash,
-        Known::Zsh => Shell::Zsh,
-        Known::Fish => Shell::Fish,
-    };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "cldpd", &mut script);
-    context.ui.out(&String::from_utf8_lossy(&script))?;
+    context.ui.out(match args.shell {
+        Known::Bash => include_str!("../complete/cldpd.bash"),
+        Known::Zsh => include_str!("../complete/cldpd.zsh"),
+        Known::Fish => include_str!("../complete/cldpd.fish"),
+    })?;
     Ok(exit::OK)
 }

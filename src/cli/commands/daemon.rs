@@ -12,18 +12,38 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Be the daemon, until stopped
+    #[command(after_help = "\
+Examples:
+  cldpd daemon run
+  CLDPD_LOG=debug cldpd daemon run")]
     Run(RunArgs),
     /// Start it, if it does not run
+    #[command(after_help = "\
+Examples:
+  cldpd daemon start
+  cldpd --docker-host unix:///run/podman/podman.sock daemon start")]
     Start,
     /// End it; sessions go on without it
+    #[command(after_help = "\
+Examples:
+  cldpd daemon stop
+  cldpd daemon stop --stop-sessions")]
     Stop {
         /// Stop all sessions first
         #[arg(long)]
         stop_sessions: bool,
     },
     /// End it and start it again; sessions go on
+    #[command(after_help = "\
+Examples:
+  cldpd daemon restart
+  CLDPD_MAX_PARALLEL=4 cldpd daemon restart")]
     Restart,
     /// How it stands
+    #[command(after_help = "\
+Examples:
+  cldpd daemon status
+  cldpd daemon status --json | jq .live")]
     Status {
         #[command(flatten)]
         format: FormatArgs,
@@ -63,7 +83,7 @@ pub(super) async fn manage(context: &mut Context, command: Command) -> Done {
             Ok(exit::OK)
         }
         Command::Stop { stop_sessions } => {
-            match end(context, stop_sessions).await? {
+            match end(context, stop_sessions, false).await? {
                 Some(status) => context
                     .ui
                     .progress(&format!("ended, process {}", status.pid)),
@@ -72,7 +92,7 @@ pub(super) async fn manage(context: &mut Context, command: Command) -> Done {
             Ok(exit::OK)
         }
         Command::Restart => {
-            end(context, false).await?;
+            end(context, false, true).await?;
             let status = context.client().await?.status().await?;
             context.ui.progress(&started(&status));
             Ok(exit::OK)
@@ -88,13 +108,20 @@ pub(super) async fn manage(context: &mut Context, command: Command) -> Done {
     }
 }
 
-/// Ends the daemon, if one runs.
-async fn end(context: &Context, stop_sessions: bool) -> Result<Option<DaemonStatus>> {
+/// Ends the daemon, if one runs; `restart` when another one follows.
+async fn end(
+    context: &Context,
+    stop_sessions: bool,
+    restart: bool,
+) -> Result<Option<DaemonStatus>> {
     let Some(client) = Client::find(&context.home()?).await? else {
         return Ok(None);
     };
     client
-        .shutdown(&DaemonStopRequest { stop_sessions })
+        .shutdown(&DaemonStopRequest {
+            stop_sessions,
+            restart,
+        })
         .await
         .map(Some)
 }

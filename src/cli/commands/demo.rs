@@ -30,7 +30,11 @@ const FOLLOW_UP: &str = "What did you find? [[recall]]";
 #[command(after_help = "\
 Dispatches three sessions at once, lists them, replays one, goes on with it, and
 removes everything again. Uses a Docker engine if one answers, else plain
-processes of this machine. Your own home is not touched.")]
+processes of this machine. Your own home is not touched.
+
+Examples:
+  cldpd demo
+  DOCKER_HOST=unix:///nonexistent cldpd demo    # without an engine")]
 pub struct Args {}
 
 pub(super) async fn run(context: &mut Context, _: Args) -> Done {
@@ -167,7 +171,10 @@ impl Demo {
             .is_ok();
         // Of a pod that is gone, the image goes with the last session.
         remove(&self.home.pods().join("demo")).map_err(|error| self.failed(&error))?;
-        for args in [&["rm", "--all", "--force"][..], &["daemon", "stop"]] {
+        for args in [
+            &["rm", "--all", "--force", "--yes"][..],
+            &["daemon", "stop"],
+        ] {
             read = read && self.show_command(context, args).is_ok();
             let mut command = self.command(args);
             if !read {

@@ -1,14 +1,13 @@
 //! `cldpd events`.
 
 use crate::cli::Context;
-use crate::cli::args::{Format, FormatArgs};
+use crate::cli::args::{FilterArgs, Format, FormatArgs};
 use crate::cli::describe::describe;
-use crate::cli::error::{Done, Failure, one_of};
+use crate::cli::error::{Done, Failure, one_of, usage};
 use crate::cli::signals::interrupted;
 use crate::cli::text::sanitize;
-use crate::cli::time::parse_when;
 use crate::model::api::{FirehoseEvent, FirehoseQuery};
-use crate::model::{EventKind, PodName, Stream, Timestamp, exit};
+use crate::model::{EventKind, Stream, Timestamp, exit};
 use futures::StreamExt as _;
 
 /// Flags of `events`.
@@ -26,42 +25,51 @@ pub struct Args {
     /// Go on with what comes
     #[arg(short, long)]
     follow: bool,
-    /// Since: a time, or how long ago
-    #[arg(long, value_name = "TIME|DURATION", conflicts_with = "from")]
-    since: Option<String>,
     /// After the event with this cursor
     #[arg(long, value_name = "CURSOR")]
     from: Option<String>,
-    /// Only of this pod
-    #[arg(long, value_name = "POD")]
-    pod: Option<String>,
     /// Only of this kind, such as run_ended
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
-    let since = args.since.as_deref();
-    let since = since.map(|text| parse_when(text, Timestamp::now()));
     if let Some(kind) = &args.kind {
         one_of("--kind", kind, &EventKind::NAMES)?;
     }
-    if let Some(pod) = &args.pod {
-        PodName::new(pod)?;
+    let filter = args.filter.read(Timestamp::now())?;
+    if args.from.is_some() && filter.since.is_some() {
+        return Err(usage("--since cannot be used with --from").into());
     }
     let query = FirehoseQuery {
         from: args.from,
-        since: since.transpose()?,
-        pod: args.pod,
+        since: filter.since,
+        until: filter.until,
+        pod: filter.pod,
+        state: filter.state,
+        label: filter.labels,
+        limit: filter.limit,
         kind: args.kind,
         follow: args.follow,
     };
+    let until = query.until.filter(|_| args.follow);
     tokio::select! {
         biased;
         left = interrupted() => left.map(|()| exit::INTERRUPTED).map_err(Failure::Error),
+        () = past(until) => Ok(exit::OK),
         done = show(context, query, args.format.chosen()) => done,
+    }
+}
+
+/// Resolves when the time has come; never where there is none.
+async fn past(until: Option<Timestamp>) {
+    match until {
+        Some(until) => tokio::time::sleep(until.since(Timestamp::now())).await,
+        None => std::future::pending().await,
     }
 }
 

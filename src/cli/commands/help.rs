@@ -8,6 +8,10 @@ use clap::CommandFactory as _;
 
 /// Flags of `help`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cldpd help start
+  cldpd help exit-codes")]
 pub struct Args {
     /// A command, or exit-codes
     #[arg(value_name = "COMMAND")]

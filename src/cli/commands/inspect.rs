@@ -12,7 +12,8 @@ use crate::model::ids::check_session_ref;
 A JSON list with one value for each session, or with --format jsonl one a line.
 
 Examples:
-  cldpd inspect myrepo-3f9a1c2e | jq '.[0].record.runs'")]
+  cldpd inspect myrepo-3f9a1c2e | jq '.[0].record.runs'
+  cldpd inspect --format jsonl $(cldpd sessions -aq) | jq .spec.pod.image")]
 pub struct Args {
     /// Sessions
     #[arg(value_name = "SESSION", required = true)]

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::error::{Done, Failure, usage};
-use crate::cli::output::{Beside, Manner, Printer};
+use crate::cli::output::{Beside, Manner, Printer, prefix_width};
 use crate::cli::signals::interrupted;
 use crate::cli::time::parse_when;
 use crate::cli::watch::first_bad;
@@ -121,7 +121,7 @@ impl Args {
         self.json || matches!(self.format, Some(Form::Jsonl | Form::Json))
     }
 
-    fn manner(&self) -> Manner {
+    fn manner(&self, ids: &[String]) -> Manner {
         Manner {
             raw: self.raw,
             pretty: match (self.pretty, self.no_pretty) {
@@ -130,7 +130,7 @@ impl Args {
                 (false, false) => None,
             },
             timestamps: self.timestamps,
-            prefix: self.sessions.len() > 1,
+            prefix: prefix_width(ids.iter().map(String::as_str)),
             beside: Beside::Trouble,
         }
     }
@@ -150,11 +150,15 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
 
 async fn show(context: &mut Context, args: &Args, query: &EventsQuery) -> Done {
     let client = context.client().await?;
-    let mut printer = Printer::new(args.manner());
-    let mut sessions = Vec::new();
+    let mut inspections = Vec::new();
     for session in &args.sessions {
-        let inspection = client.session(session).await?;
-        introduce(&mut printer, &inspection);
+        inspections.push(client.session(session).await?);
+    }
+    let ids: Vec<String> = inspections.iter().map(|i| i.view.id.to_string()).collect();
+    let mut printer = Printer::new(args.manner(&ids));
+    let mut sessions = Vec::new();
+    for inspection in &inspections {
+        introduce(&mut printer, inspection);
         sessions.push(inspection.view.ulid.to_string());
     }
     if args.follow {

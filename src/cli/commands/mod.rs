@@ -13,6 +13,7 @@ mod help;
 mod inspect;
 mod kill;
 mod logs;
+mod man;
 mod pod;
 mod pods;
 mod resume;
@@ -76,6 +77,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Completions for a shell
     Completion(completion::Args),
+    /// The manual pages
+    Man(man::Args),
     /// The version
     Version(version::Args),
     /// Help on a command, or on exit-codes
@@ -88,6 +91,7 @@ pub(super) fn run(context: &mut Context, command: Command) -> Done {
         // It makes a runtime of its own, which cannot be made inside ours.
         Command::Daemon(daemon::Command::Run(args)) => daemon::run(context, &args),
         Command::Completion(args) => completion::run(context, &args),
+        Command::Man(args) => man::run(context, &args),
         Command::Help(args) => help::run(context, &args),
         other => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,6 +131,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Demo(args) => demo::run(context, args).await,
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(context, &args),
+        Command::Man(args) => man::run(context, &args),
         Command::Help(args) => help::run(context, &args),
     }
 }

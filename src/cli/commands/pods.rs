@@ -28,7 +28,9 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         return Ok(exit::OK);
     }
     match args.list.format.chosen() {
-        Format::Table => context.ui.table(&table(&pods, Timestamp::now()))?,
+        Format::Table => context
+            .ui
+            .table(&table(&pods, Timestamp::now()).without_titles(args.list.no_headers))?,
         format => context.ui.items(format, &pods)?,
     }
     Ok(exit::OK)

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::error::{Done, usage};
-use crate::cli::output::{Beside, Manner, Printer};
+use crate::cli::output::{Beside, Manner, Printer, prefix_width};
 use crate::cli::signals::Signals;
 use crate::cli::task::{EnvArgs, TaskArgs, Variables, labels, own, proxy};
 use crate::cli::time::parse_duration;
@@ -238,7 +238,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         raw: args.raw,
         pretty: None,
         timestamps: args.timestamps,
-        prefix: targets.len() > 1,
+        prefix: prefix_width(targets.iter().map(|target| target.id.as_str())),
         beside: Beside::Everything,
     });
     let on_interrupt = if args.detach_on_interrupt || config.detach_on_interrupt {

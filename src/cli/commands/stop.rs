@@ -1,12 +1,13 @@
 //! `cldpd stop`.
 
 use crate::cli::Context;
-use crate::cli::error::Done;
+use crate::cli::bulk;
+use crate::cli::error::{Done, pod_asked_for};
 use crate::cli::watch::first_bad;
 use crate::client::Client;
-use crate::model::api::{ListQuery, StopRequest};
+use crate::model::api::{ListQuery, SessionView, StopRequest};
 use crate::model::ids::check_session_ref;
-use crate::model::{PodName, Result, Ulid};
+use crate::model::{Result, Ulid, exit};
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 
@@ -17,12 +18,12 @@ const GRACE_MAX: i64 = 3600;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Returns when they have ended. A session that has ended is left as it is. A second
-stop shortens the grace.
+stop shortens the grace. --all and --pod show what they are about to stop and ask.
 
 Examples:
   cldpd stop myrepo-3f9a1c2e
   cldpd stop -t 60 --pod myrepo
-  cldpd stop --all")]
+  cldpd stop --all --yes")]
 pub struct Args {
     /// Sessions
     #[arg(value_name = "SESSION", required_unless_present_any = ["all", "pod"])]
@@ -32,11 +33,24 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(0..=GRACE_MAX))]
     grace: u32,
     /// All live sessions
-    #[arg(short, long, conflicts_with_all = ["sessions", "pod"])]
+    #[arg(
+        short,
+        long,
+        conflicts_with_all = ["sessions", "pod"],
+        help_heading = "Many at once"
+    )]
     all: bool,
     /// All live sessions of this pod
-    #[arg(long, value_name = "POD", conflicts_with = "sessions")]
+    #[arg(
+        long,
+        value_name = "POD",
+        conflicts_with = "sessions",
+        help_heading = "Many at once"
+    )]
     pod: Option<String>,
+    /// Do not ask
+    #[arg(short, long, help_heading = "Many at once")]
+    yes: bool,
 }
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
@@ -44,11 +58,15 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         check_session_ref(session)?;
     }
     if let Some(pod) = &args.pod {
-        PodName::new(pod)?;
+        pod_asked_for(pod)?;
     }
     let client = context.client().await?;
     let sessions = if args.all || args.pod.is_some() {
-        live(&client, args.pod).await?
+        let live = live(&client, args.pod).await?;
+        if !bulk::agreed(context, "stop", &live, args.yes)? {
+            return Ok(exit::OK);
+        }
+        live.into_iter().map(|s| s.ulid.to_string()).collect()
     } else {
         args.sessions
     };
@@ -72,6 +90,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
             }
         }
     }
+    bulk::conclude(context, "stopped", codes.len(), sessions.len());
     Ok(first_bad(codes.into_iter()))
 }
 
@@ -86,11 +105,10 @@ async fn stop(client: &Client, session: &str, grace: u32) -> Result<(String, boo
     Ok((response.id.to_string(), response.was_live))
 }
 
-async fn live(client: &Client, pod: Option<String>) -> Result<Vec<String>> {
+async fn live(client: &Client, pod: Option<String>) -> Result<Vec<SessionView>> {
     let query = ListQuery {
         pod,
         ..ListQuery::default()
     };
-    let sessions = client.sessions(&query).await?;
-    Ok(sessions.into_iter().map(|s| s.ulid.to_string()).collect())
+    client.sessions(&query).await
 }

@@ -8,6 +8,10 @@ use crate::model::exit;
 
 /// Flags of `version`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cldpd version
+  cldpd version --daemon --json")]
 pub struct Args {
     /// The version of the daemon that runs too
     #[arg(long)]

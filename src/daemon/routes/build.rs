@@ -36,12 +36,7 @@ pub(super) async fn build(
     };
     let active = context.activity.begin();
     let build = context.handle.build_pod(&name, request).await?;
-    Ok(stream(
-        build,
-        wants_sse(&headers),
-        context.streams.clone(),
-        active,
-    ))
+    Ok(stream(build, wants_sse(&headers), &context, active))
 }
 
 impl Source for PodBuild {

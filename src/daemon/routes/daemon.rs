@@ -40,6 +40,9 @@ pub(super) async fn stop(State(context): State<Context>, bytes: Bytes) -> Answer
         context.handle.stop_all(GRACE).await?;
     }
     let status = describe(&context).await?;
+    if !request.restart {
+        context.stopped.cancel();
+    }
     context.asked.cancel();
     Ok(Json(status))
 }

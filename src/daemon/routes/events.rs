@@ -1,14 +1,13 @@
 //! `GET /v1/events`
 
-use super::sessions::misunderstood;
+use super::sessions::Filters;
 use crate::actors::Firehose;
 use crate::daemon::endpoint::Endpoint;
 use crate::daemon::respond::{Failure, Source, last_event_id, stream, wants_sse};
 use crate::daemon::server::Context;
 use crate::model::Result;
 use crate::model::api::{FirehoseEvent, FirehoseQuery};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
@@ -21,21 +20,15 @@ pub(super) fn endpoint() -> Endpoint {
 
 pub(super) async fn events(
     State(context): State<Context>,
-    query: Result<Query<FirehoseQuery>, QueryRejection>,
+    Filters(mut query): Filters<FirehoseQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let Query(mut query) = query.map_err(misunderstood)?;
     if let Some(cursor) = last_event_id(&headers) {
         query.from = Some(cursor.to_owned());
     }
     let firehose = context.handle.firehose(query)?;
     let active = context.activity.begin();
-    Ok(stream(
-        firehose,
-        wants_sse(&headers),
-        context.streams.clone(),
-        active,
-    ))
+    Ok(stream(firehose, wants_sse(&headers), &context, active))
 }
 
 impl Source for Firehose {

@@ -39,12 +39,7 @@ pub(super) async fn logs(
     }
     let follow = context.handle.events(&session, query).await?;
     let active = context.activity.begin();
-    Ok(stream(
-        follow,
-        wants_sse(&headers),
-        context.streams.clone(),
-        active,
-    ))
+    Ok(stream(follow, wants_sse(&headers), &context, active))
 }
 
 impl Source for Follow {

@@ -36,6 +36,9 @@ pub(super) async fn wait(
     let Query(query) = query.map_err(misunderstood)?;
     tokio::select! {
         ended = context.handle.wait(&session, query.run) => Ok(Json(ended?)),
-        () = context.streams.cancelled() => Err(Failure(crate::daemon::leaving())),
+        () = context.streams.cancelled() => Err(Failure(match context.stopped.is_cancelled() {
+            true => crate::daemon::stopped(),
+            false => crate::daemon::leaving(),
+        })),
     }
 }

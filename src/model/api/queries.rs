@@ -3,7 +3,16 @@
 use crate::model::event::Stream;
 use crate::model::time::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Stands between the values of a field that is given several times: the query
+/// part of an address holds one text for each.
+pub(crate) const SEPARATOR: char = '\u{1f}';
+
+fn several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(text.split(SEPARATOR).map(str::to_owned).collect())
+}
 
 /// Which sessions to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,12 +26,15 @@ pub struct ListQuery {
     /// In this state (a state's or an outcome's name).
     #[serde(default)]
     pub state: Option<String>,
-    /// With this label, `key` or `key=value`.
-    #[serde(default)]
-    pub label: Option<String>,
+    /// With all of these labels, `key` or `key=value`; given several times.
+    #[serde(default, deserialize_with = "several")]
+    pub label: Vec<String>,
     /// Dispatched since, RFC 3339.
     #[serde(default)]
     pub since: Option<Timestamp>,
+    /// Dispatched until.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// At most so many.
     #[serde(default)]
     pub limit: Option<usize>,
@@ -76,6 +88,18 @@ pub struct FirehoseQuery {
     /// Only of this pod.
     #[serde(default)]
     pub pod: Option<String>,
+    /// Only of sessions that are in this state now (a state's or an outcome's name).
+    #[serde(default)]
+    pub state: Option<String>,
+    /// Only of sessions with all of these labels, `key` or `key=value`; given several times.
+    #[serde(default, deserialize_with = "several")]
+    pub label: Vec<String>,
+    /// Until this time.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    #[serde(default)]
+    pub limit: Option<usize>,
     /// Only this kind of event.
     #[serde(default)]
     pub kind: Option<String>,

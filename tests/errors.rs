@@ -128,12 +128,6 @@ hint: make it, correct the path, or say \"optional\": true to go without it
         code: 125,
         stderr: "\
 error: the image cldpd-broken-TAG:latest could not be built: failed to compute cache key: \"/nope\" not found: not found
-  #1 [internal] load remote build context
-  #1 DONE N
-  #2 copy /context /
-  #2 DONE N
-  #3 [1/1] COPY nope /
-  #3 ERROR: \"/nope\" not found: not found
 ",
     },
     Case {

@@ -124,7 +124,7 @@ fn a063_stopped_is_not_crashed() {
     assert!(row(&stopped).contains("stopped"), "{table}");
     assert!(row(&crashed).contains("(1)"), "{table}");
     assert!(row(&cancelled).contains("cancelled"), "{table}");
-    env.cldpd(["stop", "--pod", &waiting]).run().ok();
+    env.cldpd(["stop", "--pod", &waiting, "--yes"]).run().ok();
 }
 
 #[test]

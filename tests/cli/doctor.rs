@@ -116,7 +116,7 @@ fn podman_that_does_not_see_the_home_is_found_out_and_helped() {
         .run();
     assert_eq!(failed.code, 125, "{}", failed.stderr);
     assert!(failed.stderr.contains("session_dir"), "{}", failed.stderr);
-    env.cldpd(["rm", "--all"]).run().ok();
+    env.cldpd(["rm", "--all", "--yes"]).run().ok();
     env.stop_daemon();
 
     let shared = podman.shared();
@@ -127,6 +127,6 @@ fn podman_that_does_not_see_the_home_is_found_out_and_helped() {
         .cldpd(["start", &pod, "--prompt", "[[print seen]]"])
         .run();
     assert!(output.ok().contains("seen"));
-    env.cldpd(["rm", "--all"]).run().ok();
+    env.cldpd(["rm", "--all", "--yes"]).run().ok();
     env.cldpd(["daemon", "stop"]).run().ok();
 }

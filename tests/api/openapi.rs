@@ -224,6 +224,7 @@ fn real_answers_fit_their_descriptions() {
     // Errors, by their statuses.
     api.ask_query("GET", one, &["nobody"], "", None, 404);
     api.ask_query("GET", "/v1/pods/{name}", &["nobody"], "", None, 404);
+    api.ask_query("POST", "/v1/pods/{name}/build", &["nobody"], "", None, 404);
     api.ask_query(
         "GET",
         "/v1/sessions/{session}/wait",
@@ -240,6 +241,12 @@ fn real_answers_fit_their_descriptions() {
     let exec = "/v1/sessions/{session}/exec";
     let command = json!({"argv": ["true"]});
     api.ask_query("POST", exec, &[&first], "", Some(command), 400);
+    // What goes through is an archive and no JSON; `cp_…` have that.
+    let archive = "/v1/sessions/{session}/archive";
+    let stat = "/v1/sessions/{session}/archive/stat";
+    api.ask_query("GET", stat, &[&first], "?path=/", None, 200);
+    api.ask_query("GET", archive, &[&first], "?path=/no/such", None, 404);
+    api.ask_query("PUT", archive, &[&first], "?path=/no/such", None, 404);
     let remove = json!({"request": request(), "history": true});
     api.ask("DELETE", one, &[&first], Some(remove));
     api.ask("POST", "/v1/daemon/stop", &[], None);

@@ -485,6 +485,7 @@ mod tests {
                 "daemon.idle_exit=\"15m\" default",
                 "daemon.log_format=\"logfmt\" default",
                 "docker.host=\"unix:///flag\" --docker-host",
+                "docker.session_dir=null default",
                 "cli.detach_on_interrupt=false default",
             ]
         );

@@ -184,10 +184,12 @@ fn a033_names_are_made_of_whatever_a_repository_is_called() {
 fn base_image(env: &TestEnv) -> String {
     let base = env
         .docker_pod("base")
-        .dockerfile(
-            "FROM scratch\nCOPY claude /bin/sh\nCOPY claude /bin/git\nCOPY etc /etc\n\
-             COPY tmp /tmp\nENV PATH=/bin\n",
-        )
+        // A line of its own: builders' caches are everybody's.
+        .dockerfile(&format!(
+            "FROM scratch\nENV OF={}\nCOPY claude /bin/sh\nCOPY claude /bin/git\n\
+             COPY etc /etc\nCOPY tmp /tmp\nENV PATH=/bin\n",
+            cldpd::model::Ulid::generate(),
+        ))
         .make();
     let dir = env.home().join("pods").join(&base);
     let users = "root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n";

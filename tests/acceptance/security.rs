@@ -42,12 +42,14 @@ fn a101_secrets_are_nowhere() {
     let pod = env
         .docker_pod("secrets")
         .plain()
-        .dockerfile(
-            "FROM scratch\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\n\
+        .dockerfile(&format!(
+            // A line of its own: builders' caches are everybody's.
+            "FROM scratch\nENV OF={}\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\n\
              ENV CLDPD_SCRIPT=\"[[read /run/secrets/forge]]\"\n\
              RUN --mount=type=secret,id=forge [\"/bin/claude\"]\n\
              ENV CLDPD_SCRIPT=\"\"\nENTRYPOINT [\"/bin/claude\"]\n",
-        )
+            cldpd::model::Ulid::generate(),
+        ))
         .json(json!({
             "user": "1000:1000",
             "env": {"API_TOKEN": pod_value},

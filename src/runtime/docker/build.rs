@@ -232,6 +232,13 @@ fn options(order: &Order) -> BuildImageOptions {
         .forcerm(true)
         .build();
     options.pull = order.pull.then(|| "1".to_owned());
+    // A proxy of this machine's own has that name in containers, in those of builds too.
+    let own = |url: &String| url.contains("host.docker.internal");
+    options.extrahosts = order
+        .proxy
+        .values()
+        .any(own)
+        .then(|| "host.docker.internal:host-gateway".to_owned());
     options
 }
 

@@ -8,6 +8,7 @@ use super::context::Shared;
 use super::driver::{Driver, gone};
 use super::handle::blocking;
 use super::session::Record;
+use crate::model::run::Phase;
 use crate::model::spec::Keep;
 use crate::model::{Error, EventKind, RunState, RuntimeName, SessionRecord, Timestamp, Ulid};
 use crate::runtime::Found;
@@ -107,7 +108,9 @@ pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Re
         runtime.purge(dir.path()).await?;
     }
     let pod = shared.pods.root().join(record.pod.as_str());
-    if !pod.try_exists().unwrap_or(true) {
+    // A link that leads nowhere now is a pod all the same.
+    let gone = pod.symlink_metadata();
+    if gone.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         // Of a pod that is gone, the image goes with the last session that used it.
         let image = spec_image(shared, record);
         if let Some(image) = image {
@@ -161,7 +164,7 @@ fn sweep_files(sessions: &Path, records: &HashMap<Ulid, SessionRecord>) {
         let record = records.get(&ulid);
         for (name, path) in entries(&dir) {
             if let Some(run) = name.strip_prefix("env.r").and_then(|n| n.parse().ok()) {
-                let live = record.is_some_and(|r| r.runs.len() > run as usize && !ended(r, run));
+                let live = record.is_some_and(|record| needs_values(record, run));
                 // What is being dispatched was not recorded when the records were read.
                 if !live && is_old(&path) {
                     discard(std::fs::remove_file(&path), &path);
@@ -182,6 +185,22 @@ fn sweep_files(sessions: &Path, records: &HashMap<Ulid, SessionRecord>) {
             discard(std::fs::remove_dir(&dir), &dir);
         }
     }
+}
+
+/// Whether a run still needs its values: once the shim has it, it does not.
+fn needs_values(record: &SessionRecord, run: u32) -> bool {
+    let run = record.runs.get(run as usize);
+    run.is_some_and(|run| match &run.state {
+        RunState::Ended { .. } => false,
+        RunState::Live { phase, .. } => match phase {
+            Phase::Queued
+            | Phase::Preparing
+            | Phase::Building { .. }
+            | Phase::Built { .. }
+            | Phase::Creating { .. } => true,
+            Phase::Accepted { .. } | Phase::Running { .. } | Phase::Over { .. } => false,
+        },
+    })
 }
 
 fn entries(dir: &Path) -> Vec<(String, PathBuf)> {

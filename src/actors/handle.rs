@@ -98,6 +98,9 @@ impl Handle {
         let plan = blocking(move || dispatch::write_values(&shared, &plan).map(|()| plan)).await?;
         let ulids: Vec<Ulid> = plan.sessions.iter().map(|session| session.ulid).collect();
         if let Err(error) = self.reserve(&plan, now).await {
+            for ulid in ulids {
+                self.ask(Release(ulid, None)).await?;
+            }
             let shared = self.shared.clone();
             let discard = move || {
                 dispatch::discard(&shared, &plan);

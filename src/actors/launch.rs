@@ -41,7 +41,7 @@ pub(super) async fn build(
     admitted: Option<EventKind>,
 ) -> Result<(), Over> {
     let mut first: Vec<EventKind> = admitted.into_iter().collect();
-    if let Err(error) = prepare(driver, run.number) {
+    if let Err(error) = prepare(driver, run.number, driver::goes_on(record, run)) {
         first.push(driver::failure(error));
         return driver.link.record(run.number, first).await;
     }
@@ -133,10 +133,10 @@ async fn create(
 }
 
 /// What is checked on this machine before anything is made.
-fn prepare(driver: &Driver, number: u32) -> Result<(), Error> {
+fn prepare(driver: &Driver, number: u32, further: bool) -> Result<(), Error> {
     for file in &driver.spec.pod.copy {
         // A further run's container has them from the one before it.
-        if number == 0 && !file.source.try_exists().unwrap_or(false) {
+        if !further && !file.source.try_exists().unwrap_or(false) {
             let source = file.source.display();
             let message = format!("copy source {source} does not exist");
             return Err(Error::new(ErrorCode::InvalidPod, message)
@@ -301,7 +301,7 @@ pub(super) async fn launch(
         }
         Err(Failure::ImageGone(error)) => {
             // Of a further run it was all there was.
-            if run.how == How::Next || driver.built_again == Some(number) {
+            if driver::goes_on(earlier, run) || driver.built_again == Some(number) {
                 return driver.fail(number, error).await;
             }
             driver.built_again = Some(number);
@@ -534,7 +534,8 @@ async fn create_request(
         }
     }
     let config = record.image_config.clone().unwrap_or_default();
-    let further = run.how == How::Next;
+    // After runs that never began it is the first of its container all the same.
+    let further = driver::goes_on(record, run);
     Ok(CreateRequest {
         owner: driver.owner(run.number, place.attempt),
         name: place.container.clone(),

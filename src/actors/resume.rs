@@ -110,7 +110,8 @@ impl Handle {
             inherited: &request.inherited,
             proxy: &request.proxy,
         };
-        let values = Values::gather(&spec.pod, own, &caller, spec.runtime, true)?;
+        let further = record.runs.iter().any(|run| run.started.is_some());
+        let values = Values::gather(&spec.pod, own, &caller, spec.runtime, further)?;
         let first = record
             .runs
             .first()

@@ -426,14 +426,19 @@ impl Handler<Stop> for Session {
         if behind {
             // It waits for the run before it: there is nobody to tell and nothing to undo.
             let dir = self.core.shared.session_dir(self.core.ulid);
-            super::environment::forget(&dir, run);
             let appended = self.append(
                 run,
                 driver::taken_back(now, driver::TAKEN_BACK),
                 Vec::new(),
                 Vec::new(),
             );
-            return Box::pin(appended.map(move |result, _, _| result.map(|_| Some(run))));
+            // Only what is recorded to be over needs its values no more.
+            return Box::pin(appended.map(move |result, _, _| {
+                result.map(|_| {
+                    super::environment::forget(&dir, run);
+                    Some(run)
+                })
+            }));
         }
         let signal = if message.grace.is_zero() {
             "SIGKILL"

@@ -131,11 +131,13 @@ fn runtimes(
     sessions: &std::path::Path,
     home: crate::model::HomeId,
 ) -> HashMap<RuntimeName, Arc<dyn Runtime>> {
-    let config = DockerConfig::read(
+    let mut config = DockerConfig::read(
         settings.docker_host.clone(),
         settings.user_home.clone(),
         |name| std::env::var_os(name),
     );
+    // The sessions' directories may be elsewhere, where others have files too.
+    config.ledger = Some(settings.home.join("images.json"));
     let local: Arc<dyn Runtime> = Arc::new(Local::new(sessions.to_owned(), home));
     let mut runtimes: HashMap<RuntimeName, Arc<dyn Runtime>> = HashMap::new();
     runtimes.insert(

@@ -64,6 +64,8 @@ pub struct Ui {
     width: Option<usize>,
     /// The last line on standard error is one that the next replaces.
     passing: bool,
+    /// The stream whose last bytes did not end their line.
+    open: Option<Stream>,
 }
 
 struct Sink {
@@ -121,6 +123,7 @@ impl Ui {
             },
             width,
             passing: false,
+            open: None,
         }
     }
 
@@ -151,6 +154,9 @@ impl Ui {
     /// Bytes for a stream, as they are.
     pub fn bytes(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Failure> {
         self.clear_passing();
+        if let Some(last) = bytes.last() {
+            self.open = (*last != b'\n').then_some(stream);
+        }
         match stream {
             Stream::Stdout => self.out.to.write_all(bytes).map_err(|e| unwritable(&e)),
             Stream::Stderr => {
@@ -232,6 +238,7 @@ impl Ui {
     /// What goes on, on a terminal: a line that the next one replaces.
     pub fn passing(&mut self, text: &str) {
         let _ = self.flush();
+        self.end_open_line();
         let width = self.width.unwrap_or(80).saturating_sub(1);
         let text = cut(&sanitize(text).replace(['\n', '\t'], " "), width);
         let line = format!("\r\x1b[K{}", self.err.paint(Style::Dim, &text));
@@ -244,6 +251,18 @@ impl Ui {
     pub fn clear_passing(&mut self) {
         if std::mem::take(&mut self.passing) {
             let _ = self.err.to.write_all(b"\r\x1b[K");
+        }
+    }
+
+    /// What we say ourselves begins a line, where it can be seen that it would not.
+    fn end_open_line(&mut self) {
+        let seen = match self.open.take() {
+            None => false,
+            Some(Stream::Stderr) => true,
+            Some(Stream::Stdout) => self.out.terminal && self.err.terminal,
+        };
+        if seen {
+            let _ = self.err.to.write_all(b"\n");
         }
     }
 
@@ -263,6 +282,7 @@ impl Ui {
         // A reader of ours that has gone does not hide an error.
         let _ = self.flush();
         self.clear_passing();
+        self.end_open_line();
         let text = render(error);
         let text = match text.strip_prefix("error:") {
             Some(rest) => format!("{}{rest}", self.err.paint(Style::Bad, "error:")),
@@ -280,6 +300,7 @@ impl Ui {
         }
         let _ = self.flush();
         self.clear_passing();
+        self.end_open_line();
         let question = format!("{} [y/N] ", sanitize(question));
         let _ = self.err.to.write_all(question.as_bytes());
         let _ = self.err.to.flush();
@@ -292,6 +313,7 @@ impl Ui {
     fn styled(&mut self, style: Style, text: &str) {
         let _ = self.flush();
         self.clear_passing();
+        self.end_open_line();
         let line = format!("{}\n", self.err.paint(style, &sanitize(text)));
         let _ = self.err.to.write_all(line.as_bytes());
     }
@@ -382,6 +404,7 @@ pub(crate) mod capture {
             err: sink(&err),
             width: None,
             passing: false,
+            open: None,
         };
         (ui, out, err)
     }

@@ -82,6 +82,23 @@ fn a035_the_callers_proxies() {
     let exceptions = variable(&said, "NO_PROXY").expect("it is set");
     assert_eq!(exceptions, "a,xhost.docker.internalx,host.docker.internal");
 
+    // A build is told the same, and finds that host. A line of its own: caches are everybody's.
+    let dockerfile = format!(
+        "FROM scratch\nENV OF={}\nCOPY claude /bin/claude\nCOPY tmp /tmp\nENV PATH=/bin\n\
+         ARG CLDPD_SCRIPT=\"[[read /etc/hosts]][[env HTTP_PROXY]]\"\nRUN [\"/bin/claude\"]\n\
+         ENTRYPOINT [\"/bin/claude\"]\n",
+        cldpd::model::Ulid::generate(),
+    );
+    let built = env.docker_pod("reaches").plain().dockerfile(&dockerfile);
+    let built = built.json(json!({"network": null})).make();
+    let id = start(&built);
+    let events = env.cldpd(["logs", "--format", "jsonl", &id]).run().ok();
+    let output = |line: &str| line.contains(r#""kind":"build_output""#);
+    let built: String = events.lines().filter(|line| output(line)).collect();
+    assert!(built.contains("\\thost.docker.internal"), "{built}");
+    // Which of two spellings a builder takes is its own affair.
+    assert!(built.contains("HTTP_PROXY=http://"), "{built}");
+
     // Nobody to talk to, nothing to be told.
     let closed = env.docker_pod("closed").plain().make();
     let id = start(&closed);

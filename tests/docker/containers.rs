@@ -2,6 +2,7 @@ use super::support::{self, Home};
 use bollard::models::{ContainerCreateBody, ContainerUpdateBody};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    RemoveImageOptions, TagImageOptionsBuilder,
 };
 use cldpd::model::spec::{BuildOptions, Limits, Mount};
 use cldpd::runtime::{PlaceState, Runtime, RuntimeError};
@@ -340,10 +341,8 @@ async fn a_snapshot_goes_on_where_the_container_ended() {
     let volumes = volumes.unwrap().volumes;
     assert_eq!(volumes.len(), 1);
     assert_eq!(volumes[0].1, "/data");
-    let tag = format!(
-        "cldpd-wtdocker-{}",
-        first.owner.session.to_string().to_lowercase()
-    );
+    let session = first.owner.session.to_string().to_lowercase();
+    let tag = format!("cldpd-snapshot:wtdocker-{session}");
     let id = docker
         .snapshot(&first.owner, &first.name, &tag)
         .await
@@ -372,9 +371,17 @@ async fn a_snapshot_goes_on_where_the_container_ended() {
     // The labels are this run's, not those that the snapshot brought along.
     assert_eq!(home.count().await, (1, 2, 1));
 
+    // What its user keeps of a snapshot under a name of their own is theirs.
+    let mine = format!("cldpd-wtdocker-mine-{session}");
+    let named = TagImageOptionsBuilder::new().repo(&mine).build();
+    let client = &home.client;
+    client.tag_image(&id, Some(named)).await.unwrap();
     docker.remove_session(home.id, owner.session).await.unwrap();
     docker.remove_session(home.id, owner.session).await.unwrap();
-    // The pod's image stays.
+    // The pod's image stays, and so does that.
+    assert_eq!(home.count().await, (0, 2, 0));
+    let options = None::<RemoveImageOptions>;
+    client.remove_image(&mine, options, None).await.unwrap();
     assert_eq!(home.count().await, (0, 1, 0));
     home.clean().await;
 }

@@ -9,7 +9,6 @@ use crate::model::api::{ListQuery, SessionView, StopRequest};
 use crate::model::ids::check_session_ref;
 use crate::model::{Result, Ulid, exit};
 use futures::StreamExt as _;
-use futures::stream::FuturesOrdered;
 
 /// Longest grace, in seconds.
 const GRACE_MAX: i64 = 3600;
@@ -70,10 +69,10 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     } else {
         args.sessions
     };
-    let mut stops: FuturesOrdered<_> = sessions
+    let stops = sessions
         .iter()
-        .map(|session| stop(&client, session, args.grace))
-        .collect();
+        .map(|session| stop(&client, session, args.grace));
+    let mut stops = futures::stream::iter(stops).buffered(AT_ONCE);
     let mut codes = Vec::new();
     while let Some(stopped) = stops.next().await {
         match stopped {
@@ -93,6 +92,9 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     bulk::conclude(context, "stopped", codes.len(), sessions.len());
     Ok(first_bad(codes.into_iter()))
 }
+
+/// Sessions that are stopped at once: each takes a connection for as long as it lasts.
+const AT_ONCE: usize = 64;
 
 async fn stop(client: &Client, session: &str, grace: u32) -> Result<(String, bool)> {
     let request = StopRequest {

@@ -33,6 +33,9 @@ pub struct DockerConfig {
     pub user_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// Where it is written down which images were built here; beside the
+    /// sessions' directory when absent.
+    pub ledger: Option<PathBuf>,
     /// `DOCKER_BUILDKIT` says no: images are built with the classic builder.
     pub classic: bool,
 }
@@ -57,6 +60,7 @@ impl DockerConfig {
             docker_config_dir: set("DOCKER_CONFIG").map(PathBuf::from),
             user_home,
             runtime_dir: set("XDG_RUNTIME_DIR").map(PathBuf::from),
+            ledger: None,
             classic: set("DOCKER_BUILDKIT").is_some_and(|value| {
                 let no = ["0", "f", "F", "false", "FALSE", "False"];
                 no.iter().any(|no| value == *no)

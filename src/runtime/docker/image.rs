@@ -50,11 +50,13 @@ impl Drop for Busy {
 impl Images {
     /// `sessions` is a directory of the home.
     pub(super) fn new(config: &DockerConfig, sessions: &Path) -> Self {
+        let beside = || sessions.with_file_name("images.json");
+        let ledger = config.ledger.clone().unwrap_or_else(beside);
         Self {
             flights: Flights::default(),
             credentials: Credentials::new(config.config_dir().as_deref()),
             classic: config.classic,
-            ledger: Ledger::open(sessions.with_file_name("images.json")),
+            ledger: Ledger::open(ledger),
             busy: Arc::default(),
         }
     }

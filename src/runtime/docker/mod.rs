@@ -231,7 +231,8 @@ impl Runtime for Docker {
     }
 
     async fn remove_image(&self, home: HomeId, tag: &str) -> Result<()> {
-        removal::remove_pod_image(&*self.engine().await?, home, tag).await
+        let built = |id: &str| self.images.ledger.has(id);
+        removal::remove_pod_image(&*self.engine().await?, home, tag, built).await
     }
 
     async fn purge(&self, dir: &Path) -> Result<()> {

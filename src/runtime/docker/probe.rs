@@ -68,7 +68,7 @@ async fn greet(engine: &Engine, home: HomeId, shim: &[u8], run: &RunDir) -> Resu
         .build();
     let removed = engine.client.remove_container(&name, Some(options));
     let _ = engine.call(SLOW, removed).await;
-    let _ = remove_image(engine, &image).await;
+    let _ = remove_image(engine, &image, true).await;
     met
 }
 

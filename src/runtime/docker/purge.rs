@@ -92,7 +92,7 @@ impl Refused {
         // Both are labelled; what cannot be removed now is seen by whoever looks.
         let removed = engine.client.remove_container(&name, Some(options));
         let _ = engine.call(SLOW, removed).await;
-        let _ = remove_image(engine, &image).await;
+        let _ = remove_image(engine, &image, true).await;
         let code = ended?;
         match std::fs::remove_dir_all(&self.dir) {
             Ok(()) => Ok(()),

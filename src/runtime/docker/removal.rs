@@ -143,27 +143,30 @@ async fn remove_snapshots(engine: &Engine, home: HomeId, session: Ulid) -> Resul
         .map_err(|failure| failure.of_image("of the session"))?;
     // A later snapshot rests on the earlier ones, and the engine tells times by
     // the second only: what is refused is tried again as long as others go.
+    // What a user makes of a snapshot inherits its labels, but not its name.
     let ours = [(labels::HOME, home.to_string())];
     let mut list = list;
     list.retain(|image| labels::carry(&image.labels, &ours));
     list.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let tags = list.into_iter().flat_map(|image| image.repo_tags);
+    let mut list: Vec<String> = tags.filter(|tag| is_snapshot(tag)).collect();
     loop {
         let before = list.len();
         let mut kept = None;
         let mut left = Vec::new();
         for image in list {
-            match remove_image(engine, &image.id).await {
+            match remove_image(engine, &image, false).await {
                 Ok(()) => {}
                 // Somebody made a container or an image of it. The rest goes all the same.
                 Err(Failure::Refused { message, .. }) => {
                     kept.get_or_insert(RuntimeError::Image {
-                        tag: image.id.clone(),
+                        tag: image.clone(),
                         cause: format!("it cannot be removed: {message}"),
                         hint: None,
                     });
                     left.push(image);
                 }
-                Err(failure) => return Err(failure.of_image(&image.id)),
+                Err(failure) => return Err(failure.of_image(&image)),
             }
         }
         match kept {
@@ -174,11 +177,28 @@ async fn remove_snapshots(engine: &Engine, home: HomeId, session: Ulid) -> Resul
     }
 }
 
-/// Removes the image of a pod, if it is this home's and nothing uses it.
-pub(super) async fn remove_pod_image(engine: &Engine, home: HomeId, tag: &str) -> Result<()> {
+/// Whether a tag is one that [`snapshot`] is given; an engine may put its own
+/// registry before it.
+fn is_snapshot(tag: &str) -> bool {
+    let name = tag.rsplit('/').next().unwrap_or(tag);
+    name.starts_with("cldpd-snapshot:")
+}
+
+/// Removes the image of a pod, if it was built here (`built` knows its id) and
+/// nothing uses it, running or not.
+pub(super) async fn remove_pod_image(
+    engine: &Engine,
+    home: HomeId,
+    tag: &str,
+    built: impl Fn(&str) -> bool,
+) -> Result<()> {
     let Some(image) = look_image(engine, &full_tag(tag)).await? else {
         return Ok(());
     };
+    // Images that others build on ours inherit our labels.
+    if !image.id.as_deref().is_some_and(built) {
+        return Ok(());
+    }
     let carried = image
         .config
         .and_then(|config| config.labels)
@@ -186,15 +206,16 @@ pub(super) async fn remove_pod_image(engine: &Engine, home: HomeId, tag: &str) -
     if carried.get(labels::HOME) != Some(&home.to_string()) {
         return Ok(());
     }
-    match remove_image(engine, &full_tag(tag)).await {
+    match remove_image(engine, &full_tag(tag), false).await {
         Ok(()) | Err(Failure::Refused { .. }) => Ok(()),
         Err(failure) => Err(failure.of_image(tag)),
     }
 }
 
-/// Removes an image with all its tags; one that is gone is removed.
-pub(super) async fn remove_image(engine: &Engine, id: &str) -> Result<(), Failure> {
-    let options = RemoveImageOptionsBuilder::new().force(true).build();
+/// Removes a tag, and the image with its last one; by an id and with `force`
+/// all of them. One that is gone is removed.
+pub(super) async fn remove_image(engine: &Engine, id: &str, force: bool) -> Result<(), Failure> {
+    let options = RemoveImageOptionsBuilder::new().force(force).build();
     let removed = engine.client.remove_image(id, Some(options), None);
     match engine.call(SLOW, removed).await {
         Ok(_) => Ok(()),

@@ -103,6 +103,19 @@ fn exec_exit_codes_and_streams_of_a_process() {
     speaks(&env, &pod);
 }
 
+/// A command that is over before its standard input is ended from here.
+#[test]
+fn exec_of_commands_that_end_at_once_is_heard_to_the_end() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("brief").plain().make();
+    let working = Working::new(&env, &pod, "");
+    for _ in 0..60 {
+        let output = working.script("[[print said]][[exit 9]]").run().code(9);
+        assert_eq!(output.text(), "said\n");
+    }
+    working.end();
+}
+
 #[test]
 fn exec_of_what_does_not_run_says_what_to_do() {
     let env = TestEnv::new();

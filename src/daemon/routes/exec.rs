@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Largest body of the request: the shim takes less.
 const BODY_MAX: usize = 1 << 20;
@@ -76,16 +76,54 @@ pub(super) async fn exec(
     Ok(response)
 }
 
-/// Passes frames both ways, as they are, until either side has enough.
+/// Passes frames both ways, as they are, until the shim has said its last word
+/// or the client is gone.
+///
+/// Not one copy in both directions: a command that is over takes no more input,
+/// and that failure must not cut off what it said.
 async fn pass_on(upgrade: OnUpgrade, mut channel: Channel) {
     let Ok(client) = upgrade.await else {
         return;
     };
-    let mut client: TokioIo<Upgraded> = TokioIo::new(client);
-    if client.write_all(&channel.early).await.is_err() {
+    let client: TokioIo<Upgraded> = TokioIo::new(client);
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (from_shim, to_shim) = channel.stream.split();
+    if to_client.write_all(&channel.early).await.is_err() {
         return;
     }
-    let shim = &mut channel.stream;
-    // A side that breaks off has said so by that.
-    let _ = copy_bidirectional_with_sizes(&mut client, shim, BUFFER, BUFFER).await;
+    let input = async {
+        if pass(from_client, to_shim).await == Stopped::Writing {
+            // What the shim still has to say comes all the same.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = pass(from_shim, &mut to_client) => {
+            let _ = to_client.shutdown().await;
+        }
+        () = input => {}
+    }
+}
+
+/// At which end passing on came to its end.
+#[derive(PartialEq, Eq)]
+enum Stopped {
+    /// Nothing more comes.
+    Reading,
+    /// Nothing more is taken.
+    Writing,
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Stopped {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => return Stopped::Reading,
+            Ok(read) => read,
+        };
+        let written = to.write_all(&buffer[..read]).await;
+        if written.is_err() || to.flush().await.is_err() {
+            return Stopped::Writing;
+        }
+    }
 }

@@ -20,17 +20,15 @@ pub fn agreed(
     yes: bool,
 ) -> Result<bool, Failure> {
     let count = match targets.len() {
-        0 if yes => {
+        0 => {
             context.ui.note(&format!("there is nothing to {verb}"));
             return Ok(false);
         }
         1 => "1 session".to_owned(),
         count => format!("{count} sessions"),
     };
-    if !targets.is_empty() {
-        context.ui.progress(&format!("{verb} {count}:"));
-        context.ui.progress(listed(targets).trim_end());
-    }
+    context.ui.progress(&format!("{verb} {count}:"));
+    context.ui.progress(listed(targets).trim_end());
     if yes {
         return Ok(true);
     }
@@ -40,10 +38,6 @@ pub fn agreed(
         ))
         .hint("say --yes to go on without being asked")
         .into()),
-        Some(_) if targets.is_empty() => {
-            context.ui.note(&format!("there is nothing to {verb}"));
-            Ok(false)
-        }
         Some(true) => Ok(true),
         Some(false) => {
             context.ui.note("nothing was done");

@@ -47,6 +47,10 @@ pub fn answer(args: &[OsString]) -> String {
     let Some(current) = words.last().cloned() else {
         return String::new();
     };
+    // Behind `--` stands somebody else's command.
+    if words[..words.len() - 1].iter().any(|word| word == "--") {
+        return String::new();
+    }
     let home = home(&words);
     let mut command = with_candidates(Cli::command(), home.as_ref());
     let index = words.len() - 1;

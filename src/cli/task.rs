@@ -161,6 +161,12 @@ impl EnvArgs {
     }
 }
 
+/// Whether a shell, or a program such as npm, could have a variable of that name.
+fn is_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    !name.is_empty() && name.bytes().all(legal)
+}
+
 impl Variables {
     /// Those of `names` that are set here.
     ///
@@ -178,7 +184,8 @@ impl Variables {
         let equals = given.iter().position(|b| *b == b'=');
         let (name, value) = given.split_at(equals.unwrap_or(given.len()));
         let name = match std::str::from_utf8(name) {
-            Ok(name) if !name.is_empty() && !name.contains(['\0', ' ', '\t']) => name.to_owned(),
+            // Nothing else is ever quoted: a line of the wrong file may be a secret.
+            Ok(name) if is_name(name) => name.to_owned(),
             Ok(_) | Err(_) => {
                 return Err(usage(format!("{} names no variable", place()))
                     .hint("write NAME=VALUE, or NAME for the value it has here"));

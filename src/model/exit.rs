@@ -42,7 +42,7 @@ pub const ALL: [(u8, &str, &str); 13] = [
     (
         USAGE,
         "USAGE",
-        "wrong usage, a name that can be none, or one that fits several sessions; nothing was tried",
+        "wrong usage, or a name that fits several sessions; nothing was tried",
     ),
     (NOT_FOUND, "NOT_FOUND", "no such pod or session"),
     (

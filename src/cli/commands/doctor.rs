@@ -26,6 +26,10 @@ pub struct Args {
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let home = context.home()?;
     let mut checks = vec![check_home(&home)];
+    // The daemon that runs may have read another one.
+    if let Err(error) = context.config() {
+        checks.push(Check::failed("config", error));
+    }
     let theirs = match context.client().await {
         Ok(client) => client.doctor().await,
         Err(error) => Err(error),

@@ -28,4 +28,6 @@ _cldpd() {
         compopt -o nospace 2>/dev/null
     fi
 }
-complete -o nosort -F _cldpd cldpd 2>/dev/null || complete -F _cldpd cldpd
+# Where cldpd knows nothing, files are meant.
+complete -o nosort -o bashdefault -o default -F _cldpd cldpd 2>/dev/null ||
+    complete -o bashdefault -o default -F _cldpd cldpd

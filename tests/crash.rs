@@ -189,24 +189,30 @@ fn resumes_at_once_each_have_their_own_values() {
     assert_eq!(seen.len(), 12, "{said}");
 }
 
+/// A session whose shim was frozen before another daemon came.
+async fn frozen(env: &TestEnv, pod: &str) -> (Dispatcher, Session, Pid) {
+    let here = Dispatcher::open(env.home()).await.expect("it is free");
+    let prompt = "[[print up]][[sleep 600000]]";
+    let started = here.start(Dispatch::prompt(pod, prompt)).await;
+    let session = started.expect("dispatched").remove(0);
+    until(&session, |kind| says(kind, "up")).await;
+    let (ulid, shim) = (session.ulid(), shim(&place(env, &session)));
+    drop(session);
+    here.close().await;
+    kill_process(shim, Signal::STOP).expect("it runs");
+    let here = Dispatcher::open(env.home())
+        .await
+        .expect("it is free again");
+    let session = here.session(&ulid.to_string()).await.expect("there");
+    (here, session, shim)
+}
+
 #[test]
 fn a_shim_that_was_frozen_is_met_again_and_takes_its_stop() {
     let env = TestEnv::new();
     let pod = env.local_pod("frozen").plain().make();
     block_on(async {
-        let here = Dispatcher::open(env.home()).await.expect("it is free");
-        let prompt = "[[print up]][[sleep 600000]]";
-        let started = here.start(Dispatch::prompt(&pod, prompt)).await;
-        let session = started.expect("dispatched").remove(0);
-        until(&session, |kind| says(kind, "up")).await;
-        let (ulid, shim) = (session.ulid(), shim(&place(&env, &session)));
-        drop(session);
-        here.close().await;
-        kill_process(shim, Signal::STOP).expect("it runs");
-        let here = Dispatcher::open(env.home())
-            .await
-            .expect("it is free again");
-        let session = here.session(&ulid.to_string()).await.expect("there");
+        let (here, session, shim) = frozen(&env, &pod).await;
         until(
             &session,
             |kind| matches!(kind, EventKind::Note { code, .. } if code == "adopted"),
@@ -227,19 +233,7 @@ fn a_shim_that_does_not_come_back_is_killed_when_its_stop_is_overdue() {
     let env = TestEnv::new();
     let pod = env.local_pod("stuck").plain().make();
     block_on(async {
-        let here = Dispatcher::open(env.home()).await.expect("it is free");
-        let prompt = "[[print up]][[sleep 600000]]";
-        let started = here.start(Dispatch::prompt(&pod, prompt)).await;
-        let session = started.expect("dispatched").remove(0);
-        until(&session, |kind| says(kind, "up")).await;
-        let (ulid, shim) = (session.ulid(), shim(&place(&env, &session)));
-        drop(session);
-        here.close().await;
-        kill_process(shim, Signal::STOP).expect("it runs");
-        let here = Dispatcher::open(env.home())
-            .await
-            .expect("it is free again");
-        let session = here.session(&ulid.to_string()).await.expect("there");
+        let (here, session, shim) = frozen(&env, &pod).await;
         let stopped = session.stop(Duration::ZERO).await.expect("it stops");
         assert_eq!(stopped.ended.expect("it is over").outcome, Outcome::Stopped);
         procfs::await_death(shim.as_raw_nonzero().get());

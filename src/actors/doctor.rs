@@ -2,10 +2,9 @@
 
 use super::context::Shared;
 use super::handle::{Handle, blocking};
+use super::measure::size_of;
 use crate::model::api::Check;
 use crate::model::{Error, RuntimeName};
-use std::fs;
-use std::path::Path;
 
 /// Less free space than this is worth a warning, in bytes.
 const DISK_WARNING: u64 = 1 << 30;
@@ -36,7 +35,7 @@ impl Handle {
             let dir = shared.settings.home.join("journal");
             let message = format!(
                 "open, {commits} commits, {:.1} MiB in {}",
-                size(&dir) as f64 / MIB,
+                size_of(&dir) as f64 / MIB,
                 dir.display()
             );
             let mut unfinished = Vec::new();
@@ -75,18 +74,6 @@ fn removals(unfinished: &[String]) -> Option<Check> {
             "each start of the daemon and each hour tries again; `cldpd rm {first}` tries now and says why not"
         ),
     ))
-}
-
-/// Bytes of all files beneath a directory; what cannot be looked at counts as none.
-fn size(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(found) if found.is_dir() => size(&entry.path()),
-            Ok(found) => found.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 fn disk_check(shared: &Shared) -> Option<Check> {

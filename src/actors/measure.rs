@@ -55,7 +55,7 @@ impl Handle {
 }
 
 /// Bytes of the files beneath `dir`; what goes meanwhile is not counted.
-fn size_of(dir: &Path) -> u64 {
+pub(super) fn size_of(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return 0;
     };

@@ -7,6 +7,7 @@
 use super::driver::ENGINE_RETRY;
 use super::handle::{Handle, blocking};
 use super::session::Record;
+use crate::model::units::exact_size;
 use crate::model::{Error, EventKind, Result, RuntimeName, Timestamp, Ulid};
 use crate::runtime::{Happening, Incident};
 use futures::StreamExt as _;
@@ -126,21 +127,9 @@ fn is_recorded(handle: &Handle, ulid: Ulid, at: Timestamp, note: &EventKind) -> 
 fn out_of_memory(at: Timestamp, limit: u64) -> String {
     let limit = match limit {
         0 => "no limit but the machine's is set".to_owned(),
-        bytes => format!("the limit is {}", size(bytes)),
+        bytes => format!("the limit is {}", exact_size(bytes)),
     };
     format!("a process was killed for want of memory at {at}; {limit}")
-}
-
-/// Bytes in the largest unit that says them exactly.
-fn size(bytes: u64) -> String {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let exact = units
-        .iter()
-        .find(|(bits, _)| bytes.trailing_zeros() >= *bits);
-    match exact {
-        Some((bits, unit)) => format!("{} {unit}", bytes >> bits),
-        None => format!("{bytes} bytes"),
-    }
 }
 
 #[cfg(test)]
@@ -155,9 +144,5 @@ mod tests {
             "a process was killed for want of memory at 1970-01-01T00:00:01.500000000Z; the limit is 512 MiB"
         );
         assert!(out_of_memory(at, 0).ends_with("no limit but the machine's is set"));
-        assert_eq!(
-            (size(3 << 30), size(1500)),
-            ("3 GiB".to_owned(), "1500 bytes".to_owned())
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! Durations and points in time, as people write and read them.
 
-use crate::model::{Error, ErrorCode, Result, Timestamp};
+use crate::model::{Error, ErrorCode, Result, Timestamp, units};
 use std::time::Duration;
 
 /// Reads `90s`, `15m`, `2h`, `7d`, `2w`, and several in a row as in `1h30m`.
@@ -8,36 +8,14 @@ use std::time::Duration;
 /// # Errors
 /// `usage`, with what is understood.
 pub fn parse_duration(text: &str) -> Result<Duration> {
-    let wrong = || {
+    let seconds = units::parse_duration(text).ok_or_else(|| {
         Error::new(
             ErrorCode::Usage,
             format!("'{}' is not a duration", text.escape_debug()),
         )
         .hint("write a number with a unit: 90s, 15m, 2h, 7d, 1h30m")
-    };
-    let mut total: u64 = 0;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, unit) = rest.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let mut unit = unit.chars();
-        let seconds = match unit.next() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            Some('d') => 86_400,
-            Some('w') => 604_800,
-            Some(_) | None => return Err(wrong()),
-        };
-        let part = number.checked_mul(seconds).ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-        rest = unit.as_str();
-    }
-    Ok(Duration::from_secs(total))
+    })?;
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Reads a point in time: RFC 3339, a date (its beginning in UTC), or a

@@ -21,6 +21,7 @@ pub mod session;
 pub mod signal;
 pub mod spec;
 pub mod time;
+pub mod units;
 pub mod waiting;
 
 pub use agent_event::AgentEvent;

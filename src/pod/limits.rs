@@ -5,6 +5,7 @@
 
 use super::json::{Node, Value};
 use super::reader::{Object, Reader, shown};
+use crate::model::units::parse_duration;
 
 /// Less than this no engine takes.
 const MEMORY_MIN: u64 = 6 << 20;
@@ -146,30 +147,9 @@ fn parse_size(text: &str) -> Option<u64> {
     whole.checked_mul(scale)?.checked_add(part)
 }
 
-/// `90s`, `30m`, `1h30m`, in seconds.
-fn parse_duration(text: &str) -> Option<u64> {
-    let mut total: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest.get(..end)?.parse().ok()?;
-        let scale = match rest.as_bytes().get(end)? {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            b'd' => 86_400,
-            b'w' => 604_800,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(scale)?)?;
-        rest = rest.get(end + 1..)?;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{parse_duration, parse_size};
+    use super::parse_size;
     use proptest::prelude::*;
 
     #[test]
@@ -199,25 +179,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn durations_have_units() {
-        for (text, seconds) in [
-            ("90s", Some(90)),
-            ("30m", Some(1800)),
-            ("1h30m", Some(5400)),
-            ("2d", Some(172_800)),
-            ("1w", Some(604_800)),
-            ("90", None),
-            ("m", None),
-            ("1h30", None),
-            ("-1s", None),
-            ("", None),
-            ("99999999999999999999s", None),
-        ] {
-            assert_eq!(parse_duration(text), seconds, "{text:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn whole_sizes_are_exact(number in 0u64..1 << 20, unit in 0usize..5) {
@@ -228,7 +189,6 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,12}|[0-9.]{0,24} ?[bkmgtBKMGTiI]{0,3}") {
             parse_size(&text);
-            parse_duration(&text);
         }
     }
 }

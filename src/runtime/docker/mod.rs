@@ -16,6 +16,7 @@ mod endpoint;
 mod engine;
 mod examine;
 mod flight;
+mod helper;
 mod ignore;
 mod image;
 mod labels;

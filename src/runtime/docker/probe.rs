@@ -5,21 +5,14 @@
 //! one in a virtual machine may share files but not sockets. All of it is
 //! removed again.
 
-use super::engine::{Engine, SLOW};
-use super::labels;
-use super::purge;
-use super::removal::remove_image;
+use super::engine::Engine;
+use super::helper::{self, Helper};
 use super::unreachable::BLIND_HINT;
 use crate::model::api::Check;
 use crate::model::{Error, ErrorCode, HomeId, Ulid};
 use crate::runtime::session_dir::{CONTAINER_RUN, RunDir, SessionDir};
 use crate::runtime::shim::{self, Peer, Shim};
 use crate::runtime::{Result, RuntimeError};
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
-};
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,28 +53,24 @@ async fn greet(engine: &Engine, home: HomeId, shim: &[u8], run: &RunDir) -> Resu
     shim::prepare_run(run)?;
     let session = run.session.session();
     let name = format!("cldpd-probe-{}", session.to_string().to_lowercase());
-    let image = purge::import(engine, home, shim, &name).await?;
-    let met = meet(engine, home, &image, &name, run).await;
-    let options = RemoveContainerOptionsBuilder::new()
-        .force(true)
-        .v(true)
-        .build();
-    let removed = engine.client.remove_container(&name, Some(options));
-    let _ = engine.call(SLOW, removed).await;
-    let _ = remove_image(engine, &image, true).await;
+    let helper = Helper {
+        name: &name,
+        label: PROBE,
+        arguments: shim::container_command(run).split_off(1),
+        user: None,
+        dir: &run.path(),
+        target: CONTAINER_RUN,
+    };
+    let image = helper::import(engine, home, shim, &name).await?;
+    let met = match helper.start(engine, home, &image).await {
+        Ok(()) => meet(&name, run).await,
+        Err(error) => Err(error),
+    };
+    helper.put_away(engine, &image).await;
     met
 }
 
-async fn meet(engine: &Engine, home: HomeId, image: &str, name: &str, run: &RunDir) -> Result<()> {
-    let failed = |failure: super::engine::Failure| failure.of_container(name);
-    let options = CreateContainerOptionsBuilder::new().name(name).build();
-    let body = body(home, image, run);
-    let created = engine.client.create_container(Some(options), body);
-    engine.call(SLOW, created).await.map_err(failed)?;
-    let started = engine
-        .client
-        .start_container(name, None::<StartContainerOptions>);
-    engine.call(SLOW, started).await.map_err(failed)?;
+async fn meet(name: &str, run: &RunDir) -> Result<()> {
     let peer = Peer::Container { pid: None };
     match Shim::connect(run, peer, 1, PATIENCE).await {
         Ok(_) => Ok(()),
@@ -89,34 +78,5 @@ async fn meet(engine: &Engine, home: HomeId, image: &str, name: &str, run: &RunD
             container: name.to_owned(),
             cause: format!("it started, and its shim cannot be reached: {error}"),
         }),
-    }
-}
-
-fn body(home: HomeId, image: &str, run: &RunDir) -> ContainerCreateBody {
-    let command = shim::container_command(run);
-    ContainerCreateBody {
-        image: Some(image.to_owned()),
-        entrypoint: Some(vec!["/shim".to_owned()]),
-        cmd: Some(command.into_iter().skip(1).collect()),
-        labels: Some(HashMap::from([
-            (labels::HOME.to_owned(), home.to_string()),
-            (PROBE.to_owned(), "1".to_owned()),
-        ])),
-        host_config: Some(HostConfig {
-            network_mode: Some("none".to_owned()),
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("none".to_owned()),
-                config: None,
-            }),
-            mounts: Some(vec![Mount {
-                typ: Some(MountType::BIND),
-                source: Some(run.path().to_string_lossy().into_owned()),
-                target: Some(CONTAINER_RUN.to_owned()),
-                read_only: Some(false),
-                ..Mount::default()
-            }]),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
     }
 }

@@ -6,6 +6,7 @@ use crate::cli::error::Done;
 use crate::cli::time::ago;
 use crate::model::api::PodView;
 use crate::model::spec::{Keep, PodSpec, SecretKind, SecretSource};
+use crate::model::units::exact_size;
 use crate::model::{PodName, Timestamp, exit};
 use std::collections::BTreeMap;
 
@@ -130,7 +131,7 @@ fn of_spec(spec: &PodSpec) -> Vec<(&'static str, String)> {
     lists(
         "memory",
         spec.memory
-            .map(|bytes| limit(bytes, size))
+            .map(|bytes| limit(bytes, exact_size))
             .into_iter()
             .collect(),
     );
@@ -149,7 +150,7 @@ fn of_spec(spec: &PodSpec) -> Vec<(&'static str, String)> {
             .collect(),
     );
     let shm = spec.shm.filter(|bytes| *bytes > 0);
-    lists("shm", shm.map(size).into_iter().collect());
+    lists("shm", shm.map(exact_size).into_iter().collect());
     let at_once = spec.max_parallel.map(|n| format!("{n} at once"));
     lists("sessions", at_once.into_iter().collect());
     let keep = match spec.keep {
@@ -182,21 +183,6 @@ fn limit(value: u64, text: impl Fn(u64) -> String) -> String {
     }
 }
 
-/// `2 GiB`, `512 MiB`: in the largest unit of which there is a whole number.
-fn size(bytes: u64) -> String {
-    let units = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    let whole = units.iter().find(|(scale, _)| bytes.is_multiple_of(*scale));
-    match whole {
-        Some((scale, unit)) => format!("{} {unit}", bytes / scale),
-        None => format!("{bytes} bytes"),
-    }
-}
-
 fn cpus(nano: u64) -> String {
     let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -219,10 +205,7 @@ mod tests {
 
     #[test]
     fn limits_are_shown_as_they_are_written() {
-        assert_eq!(size(2 << 30), "2 GiB");
-        assert_eq!(size(1536 << 20), "1536 MiB");
-        assert_eq!(size(1000), "1000 bytes");
-        assert_eq!(limit(0, size), "unlimited");
+        assert_eq!(limit(0, exact_size), "unlimited");
         assert_eq!(cpus(1_500_000_000), "1.5");
         assert_eq!(cpus(10_000_000), "0.01");
         assert_eq!(cpus(4_000_000_000), "4");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const BUSY: &str = "[[orphan 600000 setsid]][[print ready]][[sleep 600000]]";
 
 /// The namespace of process ids of a session's container, with all that is in it.
-fn namespace(id: &str) -> String {
+fn namespace(id: &str) -> procfs::PidNamespace {
     let state = engine::inspect_json(&format!("cldpd-{id}-r0"))["State"].clone();
     let namespace = procfs::pid_namespace(state["Pid"].as_i64().expect("a process id"));
     let inside = procfs::processes_in(&namespace);

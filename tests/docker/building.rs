@@ -1,9 +1,8 @@
 use super::support::{Door, Home, program};
-use bollard::query_parameters::ImportImageOptionsBuilder;
+use bollard::query_parameters::RemoveImageOptionsBuilder;
 use cldpd::model::spec::BuildOptions;
 use cldpd::runtime::docker::{Docker, DockerConfig};
 use cldpd::runtime::{BuildRequest, Runtime, RuntimeError};
-use futures::StreamExt;
 use sha2::Digest;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -137,15 +136,49 @@ async fn an_image_of_another_architecture_is_refused() {
     let ours = home.docker.check().await.unwrap().architecture;
     let theirs = if ours == "arm64" { "amd64" } else { "arm64" };
     let image = saved(&pod.image, theirs, &home.id.to_string());
-    let options = ImportImageOptionsBuilder::new().quiet(true).build();
-    let body = bollard::body_full(image.into());
-    let mut load = home.client.import_image(options, body, None);
-    while let Some(message) = load.next().await {
-        message.unwrap();
-    }
+    home.load(image).await;
     let (result, _) = home.build(&pod, BuildOptions::default()).await;
     let text = result.unwrap_err().to_string();
     assert!(text.contains(theirs) && text.contains(&ours), "{text}");
+    home.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_go_meanwhile_disturb_no_build_of_the_classic_builder() {
+    let home = builder(true).await;
+    let steps: String = (0..20).map(|n| format!("ENV STEP_{n}=1\n")).collect();
+    let dockerfile = format!("FROM scratch\n{steps}COPY program /program\n");
+    let pod = home.pod("disturbed", &dockerfile);
+    // Images without a parent are what it looks through for its first step.
+    let disturb = async {
+        for number in 0.. {
+            let name = format!("{}-{}", pod.image, number % 4);
+            let architecture = if number % 8 < 4 { "arm64" } else { "amd64" };
+            home.load(saved(&name, architecture, &name)).await;
+            let options = RemoveImageOptionsBuilder::new().force(true).build();
+            let removed = home.client.remove_image(&name, Some(options), None);
+            removed.await.unwrap();
+        }
+    };
+    let builds = async {
+        for _ in 0..4 {
+            let options = BuildOptions {
+                force: true,
+                ..BuildOptions::default()
+            };
+            home.build(&pod, options).await.0.unwrap();
+        }
+    };
+    tokio::select! {
+        () = disturb => {}
+        () = builds => {}
+    }
+    for number in 0..4 {
+        let name = format!("{}-{number}", pod.image);
+        let options = RemoveImageOptionsBuilder::new().force(true).build();
+        // All but the one that was just there are gone.
+        let _ = home.client.remove_image(&name, Some(options), None).await;
+    }
     home.clean().await;
 }
 

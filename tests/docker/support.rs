@@ -1,8 +1,9 @@
 //! A throw-away home on the real engine, and the removal of all it made.
 
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptions,
+    ImportImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    RemoveVolumeOptions,
 };
 use cldpd::model::ids::PodName;
 use cldpd::model::spec::{BuildOptions, Limits, PodSpec};
@@ -10,6 +11,7 @@ use cldpd::model::{HomeId, SessionId, Ulid};
 use cldpd::runtime::docker::{Docker, DockerConfig};
 use cldpd::runtime::session_dir::SessionDir;
 use cldpd::runtime::{BuildRequest, CreateRequest, Image, Owner, Result, Runtime};
+use futures::StreamExt;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -124,6 +126,16 @@ impl Home {
 
     pub fn sessions(&self) -> PathBuf {
         self.dir.path().join("sessions")
+    }
+
+    /// Loads an image that is as `docker save` writes one.
+    pub async fn load(&self, saved: Vec<u8>) {
+        let options = ImportImageOptionsBuilder::new().quiet(true).build();
+        let body = bollard::body_full(saved.into());
+        let mut load = self.client.import_image(options, body, None);
+        while let Some(message) = load.next().await {
+            message.unwrap();
+        }
     }
 
     /// A pod named for this home, so that its image is nobody else's.

@@ -3,8 +3,10 @@
 use super::WATCHDOG;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Waits until the process `pid`, which need not be our child, has ended.
@@ -112,18 +114,27 @@ fn pids() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// A namespace of process ids. While this is held no later one has its number.
+pub struct PidNamespace {
+    name: PathBuf,
+    _held: File,
+}
+
 /// The namespace of process ids that `pid` is in.
-pub fn pid_namespace(pid: i64) -> String {
-    let link = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
-    let link = link.unwrap_or_else(|e| panic!("process {pid}: {e}"));
-    link.display().to_string()
+pub fn pid_namespace(pid: i64) -> PidNamespace {
+    let link = format!("/proc/{pid}/ns/pid");
+    let held = File::open(&link).unwrap_or_else(|e| panic!("process {pid}: {e}"));
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    PidNamespace {
+        name: name.expect("a name"),
+        _held: held,
+    }
 }
 
 /// The processes in a namespace of process ids.
-pub fn processes_in(namespace: &str) -> Vec<i32> {
+pub fn processes_in(namespace: &PidNamespace) -> Vec<i32> {
     let inside = |pid: &i32| {
-        std::fs::read_link(format!("/proc/{pid}/ns/pid"))
-            .is_ok_and(|link| link.display().to_string() == namespace)
+        std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|link| link == namespace.name)
     };
     pids().filter(inside).collect()
 }

@@ -20,6 +20,7 @@ use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ const IN_FLIGHT: usize = 8;
 const QUOTED_LINES: usize = 20;
 /// Shorter secrets would be found everywhere, and are left as they are.
 const REDACT_MIN: usize = 8;
+/// How often the classic builder may stumble over images that go meanwhile.
+const STUMBLES: usize = 8;
 
 /// What is to be built.
 pub(super) struct Order {
@@ -45,7 +48,7 @@ pub(super) struct Order {
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub no_cache: bool,
     pub pull: bool,
-    pub context: Context,
+    pub context: Arc<Context>,
 }
 
 /// Builds, and returns the image's id. The engine stops when `cancel` says so.
@@ -73,14 +76,42 @@ pub(super) async fn run(
     // Dropping what is under way is what ends it: the connections are closed.
     tokio::select! {
         () = cancel.cancelled() => Err(failed("it was cancelled".to_owned())),
-        result = build(engine, images, order, buildkit, log) => result,
+        result = persist(engine, images, &order, buildkit, log) => result,
     }
+}
+
+/// Builds, again where the classic builder broke off because of an image that is
+/// not this build's: it looks for what it has in its cache among all images, and
+/// gives up when one of them is removed while it looks.
+async fn persist(
+    engine: &Engine,
+    images: &Images,
+    order: &Order,
+    buildkit: bool,
+    log: &Log,
+) -> Result<String> {
+    let mut left = STUMBLES;
+    loop {
+        let result = build(engine, images, order, buildkit, log).await;
+        let stumbled = !buildkit && result.as_ref().is_err_and(of_a_vanished_image);
+        if !stumbled || left == 0 {
+            return result;
+        }
+        left -= 1;
+        let line = b"an image went while the builder looked at it: once more".to_vec();
+        log.write(line).await;
+    }
+}
+
+fn of_a_vanished_image(error: &RuntimeError) -> bool {
+    // What a Dockerfile names is never an id that the builder found by itself.
+    matches!(error, RuntimeError::Build { cause, .. } if cause.starts_with("unable to find image \"sha256:"))
 }
 
 async fn build(
     engine: &Engine,
     images: &Images,
-    order: Order,
+    order: &Order,
     buildkit: bool,
     log: &Log,
 ) -> Result<String> {
@@ -89,13 +120,13 @@ async fn build(
         tag: tag.clone(),
         cause,
     };
-    let mut options = options(&order);
-    let redactor = redactor(&order);
+    let mut options = options(order);
+    let redactor = redactor(order);
     let mut session = None;
     let mut header = None;
     if buildkit {
         let credentials = images.credentials.clone();
-        let opened = Session::open(engine, order.secrets, credentials).await;
+        let opened = Session::open(engine, order.secrets.clone(), credentials).await;
         let opened = opened.map_err(|failure| match failure {
             Failure::Refused { message, .. } => failed(message),
             Failure::Unreachable(error) => error,
@@ -108,7 +139,8 @@ async fn build(
     }
     let client = client(engine, buildkit, header);
     let (pieces, body) = mpsc::channel::<io::Result<Vec<u8>>>(IN_FLIGHT);
-    let archive = tokio::task::spawn_blocking(move || send_archive(&order.context, &pieces));
+    let context = Arc::clone(&order.context);
+    let archive = tokio::task::spawn_blocking(move || send_archive(&context, &pieces));
     let body = ReceiverStream::new(body).map(|piece| piece.map(Into::into));
     let mut messages = client.build_image(options, None, Some(bollard::body_try_stream(body)));
     let mut made = Made {

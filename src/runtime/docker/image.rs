@@ -130,7 +130,7 @@ pub(super) async fn ready(
         secrets: request.secrets.clone(),
         no_cache: options.no_cache,
         pull: options.pull,
-        context,
+        context: Arc::new(context),
     };
     let insisted = options.force || options.no_cache || options.pull;
     let work = {

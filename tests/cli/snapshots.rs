@@ -291,8 +291,6 @@ fn snapshots_of_lists_with_ten_thousand_rows() {
     held("lists-10000", &steady(&env, &text, &[]));
     // Ten thousand sessions need no goodbye each: their daemon goes, and what it held.
     env.kill_daemon();
-    for (pid, _) in procfs::processes_of(env.root()) {
-        procfs::kill9(pid);
-    }
+    procfs::kill_all_of(env.root());
     std::fs::remove_dir_all(env.home().join("run")).expect("the home is ours");
 }

@@ -35,6 +35,16 @@ pub fn kill9(pid: i32) {
     await_death(pid);
 }
 
+/// Kills all processes that have to do with `place`. With one of them others go.
+pub fn kill_all_of(place: &Path) {
+    for (pid, _) in processes_of(place) {
+        match kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => await_death(pid),
+            Err(error) => panic!("process {pid}: {error}"),
+        }
+    }
+}
+
 /// The processes that have to do with `place`: their program lies beneath it,
 /// or it stands in their arguments, environment or working directory.
 pub fn processes_of(place: &Path) -> Vec<(i32, String)> {

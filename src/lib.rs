@@ -14,6 +14,7 @@
 //! | [`pod`] | pods: discovery, `pod.json`, templates |
 //! | [`agent`] | agents: their command lines and what their output means |
 //! | [`runtime`] | places where a shim can be put, and the client of the shim |
+//! | [`block`] | blocks of events: their bytes, written and read |
 //! | [`store`] | the journal, on sled |
 //! | [`actors`] | supervisor, sessions, journal, admission |
 //! | [`daemon`] | the API over a Unix socket |
@@ -25,6 +26,7 @@
 pub mod actors;
 pub mod agent;
 pub mod archive;
+pub mod block;
 pub mod cli;
 pub mod client;
 pub mod daemon;

@@ -196,8 +196,9 @@ fn each_module_imports_what_it_may() {
         ("archive", &[]),
         ("runtime", &["model", "pod", "archive"]),
         ("agent", &["model"]),
-        ("store", &["model"]),
-        ("client", &["model", "archive"]),
+        ("block", &["model"]),
+        ("store", &["model", "block"]),
+        ("client", &["model", "archive", "block"]),
         ("actors", &["model", "store", "runtime", "agent", "pod"]),
         (
             "daemon",
@@ -205,7 +206,9 @@ fn each_module_imports_what_it_may() {
         ),
         (
             "cli",
-            &["client", "model", "pod", "agent", "daemon", "archive"],
+            &[
+                "client", "model", "pod", "agent", "daemon", "archive", "block",
+            ],
         ),
     ];
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use cldpd::store::block::{Block, Header};
+use cldpd::block::{Block, Header};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

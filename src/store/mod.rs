@@ -5,7 +5,6 @@
 //! its barrier is done. Events of a session are dense; a reader that finds a
 //! hole reports it and never skips it.
 
-pub mod block;
 mod commit;
 mod error;
 mod files;
@@ -23,7 +22,9 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod types;
-mod varint;
+
+// The codec is a module of its own: clients read blocks too.
+use crate::block::{self, varint};
 
 pub use block::BlockError;
 pub use error::{AppendError, StoreError};

@@ -1,11 +1,11 @@
 //! Writing blocks.
 
+use super::varint;
 use super::{
     Body, CODEC_NONE, CODEC_ZSTD, COUNT_FULL, EVENT_OVERHEAD, EventRef, HEADER_LEN, Header,
     RAW_FULL, TAG_CONTINUED, TAG_JSON, TAG_SAME_RUN, TAG_STDERR, TAG_STDOUT,
 };
 use crate::model::{Event, EventKind, Stream, Timestamp};
-use crate::store::varint;
 use std::fmt;
 
 /// Below this, compression does not pay.
@@ -15,21 +15,21 @@ const COMPRESS_FROM: usize = 96;
 ///
 /// # Errors
 /// When it cannot be written as JSON.
-pub(in crate::store) fn body(kind: &EventKind) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn body(kind: &EventKind) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(kind)
 }
 
 /// An encoded block.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Encoded {
+pub(crate) struct Encoded {
     /// What it says about itself.
-    pub(in crate::store) header: Header,
+    pub(crate) header: Header,
     /// All of it.
-    pub(in crate::store) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Puts consecutive events of one session into as few blocks as they need.
-pub(in crate::store) struct Encoder {
+pub(crate) struct Encoder {
     compressor: Option<zstd::bulk::Compressor<'static>>,
     raw: Vec<u8>,
     count: u32,
@@ -42,7 +42,7 @@ pub(in crate::store) struct Encoder {
 
 impl Encoder {
     /// An encoder; it is used again and again.
-    pub(in crate::store) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             compressor: zstd::bulk::Compressor::new(1).ok(),
             raw: Vec::new(),
@@ -56,7 +56,7 @@ impl Encoder {
     }
 
     /// Adds an event: the next one, with a body of at most [`BODY_MAX`] bytes.
-    pub(in crate::store) fn push(&mut self, event: EventRef<'_>) {
+    pub(crate) fn push(&mut self, event: EventRef<'_>) {
         let (tag, data) = match event.body {
             Body::Json(json) => (TAG_JSON, json),
             Body::Output {
@@ -98,7 +98,7 @@ impl Encoder {
     }
 
     /// The blocks of everything added since the last call.
-    pub(in crate::store) fn finish(&mut self) -> Vec<Encoded> {
+    pub(crate) fn finish(&mut self) -> Vec<Encoded> {
         if self.count > 0 {
             self.cut();
         }
@@ -144,7 +144,7 @@ impl Encoder {
 
 /// The event as a block holds it; `json` is made by [`body`] and is not looked
 /// at for an output.
-pub(in crate::store) fn event_ref<'a>(event: &'a Event, json: &'a [u8]) -> EventRef<'a> {
+pub(crate) fn event_ref<'a>(event: &'a Event, json: &'a [u8]) -> EventRef<'a> {
     let body = match &event.kind {
         EventKind::Output(output) => Body::Output {
             stream: output.stream,

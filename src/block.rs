@@ -1,5 +1,7 @@
 //! Blocks: consecutive events of one session, encoded, compressed, checksummed.
 //!
+//! They lie in the journal so, and go to clients so (`GET …/blocks`).
+//!
 //! Whatever bytes come in, decoding ends with a block or an error: it does not
 //! panic, and allocates at most [`RAW_MAX`] bytes beside what the events hold.
 //!
@@ -32,28 +34,29 @@
 //! | length | varint | of the body |
 //! | body | bytes | of an output: its bytes, exactly; else: [`EventKind`] as JSON |
 //!
-//! In the database a block is cut into parts of at most 6 KiB; see `parts`.
+//! In the database a block is cut into parts of at most 6 KiB; see `store::parts`.
 
 mod encode;
+pub(crate) mod varint;
 
-use super::varint::{self, Bytes};
 use crate::model::{Event, EventKind, Output, Stream, Timestamp};
 use std::cell::RefCell;
+use varint::Bytes;
 
-pub(super) use encode::{Encoded, Encoder, body, event_ref};
+pub(crate) use encode::{Encoded, Encoder, body, event_ref};
 
 /// Largest body of one event, in bytes.
 pub const BODY_MAX: usize = 64 * 1024 * 1024;
 /// Largest payload before compression: one event of the largest size.
 pub const RAW_MAX: usize = BODY_MAX + EVENT_OVERHEAD;
 /// A block is full when its payload reaches this. Only a single event may go beyond.
-pub(super) const RAW_FULL: usize = 256 * 1024;
+pub(crate) const RAW_FULL: usize = 256 * 1024;
 /// A block is full when it has so many events, however small.
 const COUNT_FULL: u32 = 4096;
 /// No block has more events than this.
 const COUNT_MAX: u64 = 65_536;
 /// Length of the header.
-pub(super) const HEADER_LEN: usize = 48;
+pub(crate) const HEADER_LEN: usize = 48;
 
 const MAGIC: [u8; 4] = *b"cldb";
 const FORMAT: u8 = 1;

@@ -21,6 +21,7 @@ build: ## build the command, for every day
 test: ## run everything, on real engines too: finds them, or installs and starts them
 	./scripts/engine.sh
 	./scripts/podman.sh
+	./scripts/strace.sh
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 lint: ## formatting, clippy and documentation with warnings denied, scripts

@@ -23,13 +23,21 @@ use std::time::Duration;
 /// How long sled's threads may hold on to a database after it was dropped.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Makes `dir`, for its owner only.
+/// Makes `dir` and what is missing above it, for its owner only, so that it lasts.
 pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| StoreError::io("make", dir, e))
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = dir.parent() {
+        make_dir(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(StoreError::io("make", dir, e));
+        }
+        _ => {}
+    }
+    dir.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Makes what was created, renamed or removed in `dir` last.
@@ -37,6 +45,33 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir)
         .and_then(|file| file.sync_all())
         .map_err(|e| StoreError::io("sync", dir, e))
+}
+
+/// Makes what is in `dir` last: sled syncs its database, but neither the file
+/// that says how it is laid out nor the names of its files.
+pub(super) fn sync_all(dir: &Path) -> Result<(), StoreError> {
+    for name in names_in(dir)? {
+        let path = dir.join(name);
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| StoreError::io("sync", &path, e))?;
+    }
+    sync_dir(dir)
+}
+
+/// Gives the directory `from` the name `to`, which is free, once it is whole.
+pub(super) fn put_in_place(from: &Path, to: &Path) -> Result<(), StoreError> {
+    sync_all(from)?;
+    fs::rename(from, to).map_err(|e| StoreError::io("write", to, e))?;
+    to.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Removes `dir`, if it is there.
+pub(super) fn remove_dir(dir: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", dir, e)),
+        _ => Ok(()),
+    }
 }
 
 fn open_rw(path: &Path) -> Result<File, StoreError> {
@@ -172,15 +207,9 @@ pub(super) fn remove_stray_snapshots(path: &Path) -> Result<Vec<String>, StoreEr
 /// Copies the database in `from`, which nobody has open, to `to`.
 pub(super) fn back_up(from: &Path, to: &Path) -> Result<(), StoreError> {
     let part = to.with_extension("part");
-    match fs::remove_dir_all(&part) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::io("remove", &part, e));
-        }
-        _ => {}
-    }
+    remove_dir(&part)?;
     copy_dir(from, &part)?;
-    fs::rename(&part, to).map_err(|e| StoreError::io("write", to, e))?;
-    to.parent().map_or(Ok(()), sync_dir)
+    put_in_place(&part, to)
 }
 
 fn copy_dir(from: &Path, to: &Path) -> Result<(), StoreError> {

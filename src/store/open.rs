@@ -73,10 +73,12 @@ pub(super) fn open_with(
     };
     let path = dir.join(&name);
     let is_new = current.is_none() && marked == 0;
+    if is_new && !path.exists() {
+        make_first(&path, options)?;
+    }
     if !is_new && !is_file(&path.join("db"))? {
         return Err(StoreError::damaged(&path, "there is no database"));
     }
-    files::make_dir(&path)?;
     warnings.extend(files::remove_stray_snapshots(&path)?);
     let mut db = start(&path, options)?;
     let schema = identify(&db, &path, is_new, migrations)?;
@@ -110,8 +112,8 @@ pub(super) fn open_with(
     let (found, last_time) = last_commit(&db, &path)?;
     // What a crashed process wrote is readable, but perhaps not yet on disk.
     barrier(&db, &file, &path)?;
+    files::sync_all(&path)?;
     if current.is_none() {
-        files::sync_dir(&path)?;
         files::set_current(dir, &name)?;
     }
     if found < marked {
@@ -132,6 +134,17 @@ pub(super) fn open_with(
         last_row: found,
         last_time,
     })
+}
+
+/// Makes the first database. It gets its name when it is whole, or a power
+/// loss could leave half of one that sled would not open.
+fn make_first(path: &Path, options: &Options) -> Result<(), StoreError> {
+    let part = path.with_extension("part");
+    files::remove_dir(&part)?;
+    files::make_dir(&part)?;
+    drop(start(&part, options)?);
+    files::wait_released(&part)?;
+    files::put_in_place(&part, path)
 }
 
 /// Which database to open when nothing says which is current.

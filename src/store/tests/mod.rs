@@ -4,6 +4,7 @@ mod committing;
 mod crash;
 mod model;
 mod opening;
+mod power;
 mod reading;
 
 use super::*;

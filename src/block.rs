@@ -294,6 +294,14 @@ impl Block {
     /// # Errors
     /// When `bytes` is not exactly what was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
+        Self::decode_into(bytes, Vec::new())
+    }
+
+    /// The same, into memory that is used again.
+    ///
+    /// # Errors
+    /// As [`Block::decode`].
+    pub fn decode_into(bytes: &[u8], mut raw: Vec<u8>) -> Result<Self, BlockError> {
         let header = Header::parse(bytes)?;
         if bytes.len() != header.size() {
             return Err(BlockError::Length);
@@ -303,11 +311,12 @@ impl Block {
         if crc != header.crc {
             return Err(BlockError::Checksum);
         }
-        let raw = if header.codec == CODEC_NONE {
-            payload.to_vec()
+        raw.clear();
+        if header.codec == CODEC_NONE {
+            raw.extend_from_slice(payload);
         } else {
-            decompress(payload, header.raw_len()).ok_or(BlockError::Compression)?
-        };
+            decompress(payload, header.raw_len(), &mut raw).ok_or(BlockError::Compression)?;
+        }
         if raw.len() != header.raw_len() {
             return Err(BlockError::Length);
         }
@@ -318,6 +327,18 @@ impl Block {
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Its payload, decompressed: what the events' bodies are pieces of.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// The memory that it took, to be used again.
+    #[must_use]
+    pub fn into_payload(self) -> Vec<u8> {
+        self.raw
     }
 
     /// The events in it, in order. Ends after the first malformed one.
@@ -333,12 +354,14 @@ impl Block {
     }
 }
 
-fn decompress(payload: &[u8], len: usize) -> Option<Vec<u8>> {
+fn decompress(payload: &[u8], len: usize, raw: &mut Vec<u8>) -> Option<()> {
     DECOMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = zstd::bulk::Decompressor::new().ok();
         }
-        slot.as_mut()?.decompress(payload, len).ok()
+        raw.reserve_exact(len);
+        slot.as_mut()?.decompress_to_buffer(payload, raw).ok()?;
+        Some(())
     })
 }
 

@@ -22,6 +22,7 @@
 //! | `PUT /v1/sessions/{ref}/archive?path=…` | [`UploadQuery`], a tar archive → [`PathStat`] of the directory |
 //! | `GET /v1/sessions/{ref}/archive/stat?path=…` | → [`PathStat`] |
 //! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |
+//! | `GET /v1/search?…` | [`SearchQuery`] → [`SearchItem`]s, newest first, NDJSON or SSE; leaving ends it |
 //! | `GET /v1/pods` | → `[PodView]` |
 //! | `GET /v1/pods/{name}` | → [`PodView`] |
 //! | `POST /v1/pods/{name}/build` | [`PodBuildRequest`] → [`PodBuildEvent`]s, NDJSON or SSE; leaving cancels it |
@@ -32,11 +33,13 @@
 mod files;
 mod pods;
 mod queries;
+mod search;
 
 pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
 pub(crate) use queries::SEPARATOR;
 pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
+pub use search::{Finds, Place, SearchHit, SearchItem, SearchQuery};
 
 use super::bytes::Blob;
 use super::event::{How, SessionEvent};

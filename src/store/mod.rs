@@ -18,6 +18,7 @@ mod parts;
 mod reader;
 mod rows;
 mod seal;
+mod search;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -30,4 +31,5 @@ pub use block::BlockError;
 pub use error::{AppendError, StoreError};
 pub use journal::{Journal, Opened};
 pub use reader::{Reader, Sessions};
+pub use search::{Findings, Found, Stretch, Wanted};
 pub use types::{Append, BadCursor, Claim, Committed, FirehoseCursor, Options, RequestRow};

@@ -224,6 +224,18 @@ impl Reader {
         Block::decode(&stored).map_err(|e| damaged(ulid, seq, e))
     }
 
+    /// The same, into memory that is used again.
+    pub(super) fn block_into(
+        &self,
+        ulid: Ulid,
+        seq: u64,
+        memory: &mut Vec<u8>,
+    ) -> Result<Block, StoreError> {
+        let stored = self.stored(ulid, seq)?;
+        let memory = std::mem::take(memory);
+        Block::decode_into(&stored, memory).map_err(|e| damaged(ulid, seq, e))
+    }
+
     fn whole(&self, ulid: Ulid, block: &Block) -> Result<Vec<Event>, StoreError> {
         block
             .events()

@@ -148,6 +148,11 @@ impl View<'_> {
         self.sees().block_at(session, seq)
     }
 
+    /// The first event's number of the last block that begins at `seq` or before.
+    pub(super) fn block_until(&self, session: Ulid, seq: u64) -> Result<Option<u64>, StoreError> {
+        self.sees().block_until(session, seq)
+    }
+
     /// The header of the block of `session` that has event `seq`.
     pub(super) fn header_at(&self, session: Ulid, seq: u64) -> Result<Header, StoreError> {
         self.sees().header_at(session, seq)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// part of an address holds one text for each.
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
-fn several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(text.split(SEPARATOR).map(str::to_owned).collect())
 }

@@ -6,6 +6,7 @@ mod model;
 mod opening;
 mod power;
 mod reading;
+mod searching;
 
 use super::*;
 use crate::model::capture::{Cursor, CursorKey};

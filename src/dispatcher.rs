@@ -1,13 +1,13 @@
 //! The library's front door: dispatching sessions and following them, through
 //! the home's daemon or in this process.
 
-use crate::actors::{Firehose, Follow, Handle, System};
+use crate::actors::{Firehose, Follow, Handle, Search, System};
 use crate::client::{Client, EventStream, Home, Launcher};
 use crate::daemon::Config;
 use crate::model::api::{
     EventsQuery, FirehoseEvent, FirehoseQuery, Inspection, ListQuery, RemoveRequest,
-    RemoveResponse, ResumeHow, ResumeRequest, RunEnd, SessionView, StartRequest, StopRequest,
-    StopResponse, Task,
+    RemoveResponse, ResumeHow, ResumeRequest, RunEnd, SearchItem, SearchQuery, SessionView,
+    StartRequest, StopRequest, StopResponse, Task,
 };
 use crate::model::{
     AgentKind, Blob, Error, ErrorCode, Result, RuntimeName, SessionEvent, SessionId, Ulid,
@@ -109,6 +109,20 @@ impl Dispatcher {
             Inner::Daemon(client) => AllFeed::Daemon(Box::new(client.firehose(query).await?)),
             Inner::Here(host) => AllFeed::Here {
                 firehose: Box::new(host.handle.firehose(query)?),
+                batch: Vec::new().into_iter(),
+            },
+        }))
+    }
+
+    /// Searches all that is recorded now, newest first. Dropping it ends the search.
+    ///
+    /// # Errors
+    /// `usage` for a pattern that is none; `try_later` when many searches run.
+    pub async fn search(&self, query: SearchQuery) -> Result<Found> {
+        Ok(Found(match &self.inner {
+            Inner::Daemon(client) => Finder::Daemon(client.search(&query).await?),
+            Inner::Here(host) => Finder::Here {
+                search: Box::new(host.handle.search(query).await?),
                 batch: Vec::new().into_iter(),
             },
         }))
@@ -393,6 +407,38 @@ impl Session {
         match &self.dispatcher.inner {
             Inner::Daemon(client) => client.remove(&target, &request).await,
             Inner::Here(host) => host.handle.remove(&target, request).await,
+        }
+    }
+}
+
+/// What a search finds, one after the other.
+pub struct Found(Finder);
+
+enum Finder {
+    Daemon(EventStream<SearchItem>),
+    Here {
+        search: Box<Search>,
+        batch: std::vec::IntoIter<SearchItem>,
+    },
+}
+
+impl Found {
+    /// The next item; none at the end.
+    ///
+    /// # Errors
+    /// When the daemon or the journal fails.
+    pub async fn next(&mut self) -> Result<Option<SearchItem>> {
+        match &mut self.0 {
+            Finder::Daemon(stream) => stream.next().await.transpose(),
+            Finder::Here { search, batch } => loop {
+                if let Some(item) = batch.next() {
+                    return Ok(Some(item));
+                }
+                match search.next().await? {
+                    Some(items) => *batch = items.into_iter(),
+                    None => return Ok(None),
+                }
+            },
         }
     }
 }

@@ -36,7 +36,7 @@ pub mod pod;
 pub mod runtime;
 pub mod store;
 
-pub use dispatcher::{AllEvents, Dispatch, Dispatcher, Events, Session};
+pub use dispatcher::{AllEvents, Dispatch, Dispatcher, Events, Found, Session};
 pub use model::{Error, ErrorCode, EventKind, Outcome, Result, SessionEvent};
 pub use pod::Pod;
 pub use runtime::Runtime;

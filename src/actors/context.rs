@@ -4,6 +4,7 @@ use super::admission::Fate;
 use super::directory::Directory;
 use super::hub::Hub;
 use super::journal::JournalHandle;
+use super::search::Searchers;
 use super::tally::Tally;
 use crate::model::{Error, ErrorCode, EventKind, HomeId, RuntimeName, Spec, Ulid};
 use crate::pod::Pods;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
     pub(super) tally: Arc<Tally>,
     pub(super) directory: Directory,
+    pub(super) searchers: Searchers,
     /// Cancelled when the daemon leaves: drivers let go, containers work on.
     pub(super) leaving: CancellationToken,
 }

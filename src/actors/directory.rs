@@ -1,6 +1,6 @@
 //! Which sessions there are, in memory, so that a name is found without a scan.
 //!
-//! About 100 bytes a session; made from the journal at start.
+//! About 150 bytes a session, and its labels; made from the journal at start.
 
 use crate::model::ids::check_session_ref;
 use crate::model::{Error, ErrorCode, PodName, Result, RunState, SessionId, SessionRecord, Ulid};
@@ -12,12 +12,46 @@ struct Entry {
     id: SessionId,
     pod: PodName,
     name: Option<String>,
+    labels: BTreeMap<String, String>,
     live: bool,
     standing: Standing,
 }
 
 /// The state of a session, and the outcome of its last run where none is live.
 pub(super) type Standing = (&'static str, Option<&'static str>);
+
+/// Which sessions are meant, as far as the directory knows them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Choice<'a> {
+    /// Only live ones.
+    pub(super) live_only: bool,
+    /// Of this pod.
+    pub(super) pod: Option<&'a str>,
+    /// In this state, a state's or an outcome's name.
+    pub(super) state: Option<&'a str>,
+    /// With all of these labels, `key` or `key=value`.
+    pub(super) labels: &'a [String],
+}
+
+impl Choice<'_> {
+    fn takes(&self, entry: &Entry) -> bool {
+        let (state, outcome) = entry.standing;
+        (entry.live || !self.live_only)
+            && self.pod.is_none_or(|pod| entry.pod.as_str() == pod)
+            && self
+                .state
+                .is_none_or(|wanted| state == wanted || outcome == Some(wanted))
+            && has_labels(&entry.labels, self.labels)
+    }
+}
+
+/// Whether all of these labels, `key` or `key=value`, are among a session's.
+pub(super) fn has_labels(labels: &BTreeMap<String, String>, wanted: &[String]) -> bool {
+    wanted.iter().all(|label| match label.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
+        None => labels.contains_key(label),
+    })
+}
 
 /// The sessions of a home, by ULID.
 #[derive(Default)]
@@ -32,6 +66,7 @@ impl Directory {
             id: record.id.clone(),
             pod: record.pod.clone(),
             name: record.name.clone(),
+            labels: record.labels.clone(),
             live: record.is_live(),
             standing: standing(record),
         };
@@ -67,12 +102,25 @@ impl Directory {
             .map(|entry| entry.id.clone())
     }
 
+    /// A session's id, if it is there.
+    pub(super) fn id(&self, session: Ulid) -> Option<SessionId> {
+        self.lock().get(&session).map(|entry| entry.id.clone())
+    }
+
     /// The live sessions, newest first.
     pub(super) fn live(&self) -> Vec<Ulid> {
+        self.select(&Choice {
+            live_only: true,
+            ..Choice::default()
+        })
+    }
+
+    /// The sessions that are meant, newest first.
+    pub(super) fn select(&self, choice: &Choice<'_>) -> Vec<Ulid> {
         self.lock()
             .iter()
             .rev()
-            .filter(|(_, entry)| entry.live)
+            .filter(|(_, entry)| choice.takes(entry))
             .map(|(ulid, _)| *ulid)
             .collect()
     }

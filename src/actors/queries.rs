@@ -1,7 +1,7 @@
 //! What the routes and the library ask: nothing here changes anything.
 
 use super::admission::Load;
-use super::directory;
+use super::directory::{self, Choice};
 use super::follow::{Firehose, Follow};
 use super::handle::{Handle, blocking};
 use super::order;
@@ -54,25 +54,22 @@ impl Handle {
         blocking(move || {
             let limit = query.limit.unwrap_or(usize::MAX);
             let mut views = Vec::new();
-            if query.live_only() {
-                for ulid in shared.directory.live() {
-                    let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
-                        continue;
-                    };
-                    if view::matches(&record, &query) && views.len() < limit {
-                        views.push(view::session(&record, waits.get(&ulid), &shared.directory));
-                    }
-                }
-                return Ok(views);
-            }
-            for record in shared.reader.sessions() {
+            // Only what may be meant is read: ten thousand may be there.
+            let chosen = shared.directory.select(&Choice {
+                live_only: query.live_only(),
+                pod: query.pod.as_deref(),
+                state: query.state.as_deref(),
+                labels: &query.label,
+            });
+            for ulid in chosen {
                 if views.len() >= limit {
                     break;
                 }
-                let record = record.map_err(Error::from)?;
+                let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
+                    continue;
+                };
                 if view::matches(&record, &query) {
-                    let waits = waits.get(&record.ulid);
-                    views.push(view::session(&record, waits, &shared.directory));
+                    views.push(view::session(&record, waits.get(&ulid), &shared.directory));
                 }
             }
             Ok(views)

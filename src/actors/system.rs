@@ -6,6 +6,7 @@ use super::directory::Directory;
 use super::handle::Handle;
 use super::hub::Hub;
 use super::journal::JournalHandle;
+use super::search::Searchers;
 use super::session_root;
 use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Settle, Supervisor};
 use super::tally::Tally;
@@ -87,6 +88,7 @@ impl System {
             reader,
             hub,
             directory: Directory::default(),
+            searchers: Searchers::new(),
             leaving: tokio_util::sync::CancellationToken::new(),
             settings,
         });

@@ -1,7 +1,7 @@
 //! Records as the API shows them.
 
 use super::admission::Waits;
-use super::directory::Directory;
+use super::directory::{self, Directory};
 use crate::model::api::{ListQuery, RunEnd, SessionView};
 use crate::model::run::Phase;
 use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord};
@@ -128,10 +128,7 @@ pub(super) fn matches(record: &SessionRecord, query: &ListQuery) -> bool {
 
 /// Whether a session has all of these labels, `key` or `key=value`.
 pub(super) fn has_labels(record: &SessionRecord, labels: &[String]) -> bool {
-    labels.iter().all(|label| match label.split_once('=') {
-        Some((key, value)) => record.labels.get(key).is_some_and(|v| v == value),
-        None => record.labels.contains_key(label),
-    })
+    directory::has_labels(&record.labels, labels)
 }
 
 /// Whether a session is in this state, a state's or an outcome's name; in any

@@ -133,6 +133,12 @@ impl Ui {
         self.sink_ref(stream).terminal
     }
 
+    /// The columns of the terminal that results go to; none where they go elsewhere.
+    #[must_use]
+    pub const fn width(&self) -> Option<usize> {
+        self.width
+    }
+
     const fn sink_ref(&self, stream: Stream) -> &Sink {
         match stream {
             Stream::Stdout => &self.out,

@@ -8,7 +8,8 @@
 use super::connection::{Client, Exchange};
 use super::lines::{LINE_MAX, LineDecoder};
 use crate::model::api::{
-    EventsQuery, FirehoseEvent, FirehoseQuery, PodBuildEvent, PodBuildRequest,
+    EventsQuery, FirehoseEvent, FirehoseQuery, PodBuildEvent, PodBuildRequest, SearchItem,
+    SearchQuery,
 };
 use crate::model::{Error, ErrorCode, Result, SessionEvent, Timestamp};
 use futures::StreamExt as _;
@@ -147,6 +148,31 @@ impl Feed for BuildFeed {
     }
 
     fn advance(&mut self, _: &PodBuildEvent) {}
+}
+
+/// What a search finds.
+pub(super) struct SearchFeed {
+    query: SearchQuery,
+}
+
+impl SearchFeed {
+    pub(super) fn new(query: &SearchQuery) -> Self {
+        Self {
+            query: query.clone(),
+        }
+    }
+}
+
+impl Feed for SearchFeed {
+    type Event = SearchItem;
+
+    fn request(&self) -> Result<Exchange> {
+        Exchange::new(Method::GET, &["search"])
+            .streamed()
+            .query(&self.query)
+    }
+
+    fn advance(&mut self, _: &SearchItem) {}
 }
 
 /// What bears breaks of the connection, up to a bound.

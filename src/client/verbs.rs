@@ -5,12 +5,14 @@
 //! `daemon_unavailable` or `version_mismatch`.
 
 use super::connection::{Client, Exchange, Failure, daemon_end};
-use super::stream::{BuildFeed, EventStream, Firehose, Patience, SessionFeed, follow, once};
+use super::stream::{
+    BuildFeed, EventStream, Firehose, Patience, SearchFeed, SessionFeed, follow, once,
+};
 use crate::model::api::{
     Check, DaemonStatus, DaemonStopRequest, EventsQuery, FirehoseEvent, FirehoseQuery, Inspection,
     KillRequest, ListQuery, PodBuildEvent, PodBuildRequest, PodView, RemoveRequest, RemoveResponse,
-    ResumeRequest, ResumeResponse, SessionView, StartRequest, StartResponse, StopRequest,
-    StopResponse, WaitResponse,
+    ResumeRequest, ResumeResponse, SearchItem, SearchQuery, SessionView, StartRequest,
+    StartResponse, StopRequest, StopResponse, WaitResponse,
 };
 use crate::model::{Error, ErrorCode, Result, SessionEvent};
 use hyper::Method;
@@ -94,6 +96,17 @@ impl Client {
     /// As the module says.
     pub async fn firehose(&self, query: FirehoseQuery) -> Result<EventStream<FirehoseEvent>> {
         follow(self, Firehose::new(query)).await
+    }
+
+    /// Lines that match a pattern, through all that is recorded, newest first.
+    /// Dropping the stream ends the search. When the connection breaks it ends
+    /// with an error.
+    ///
+    /// # Errors
+    /// As the module says; `usage` for a pattern that is none, `try_later` when
+    /// many searches run.
+    pub async fn search(&self, query: &SearchQuery) -> Result<EventStream<SearchItem>> {
+        once(self, SearchFeed::new(query)).await
     }
 
     /// Waits until a session's run (default: all of them) is over, also across

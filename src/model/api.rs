@@ -39,7 +39,7 @@ pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
 pub(crate) use queries::SEPARATOR;
 pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
-pub use search::{Finds, Place, SearchHit, SearchItem, SearchQuery};
+pub use search::{Finds, SearchHit, SearchItem, SearchPlace, SearchQuery};
 
 use super::bytes::Blob;
 use super::event::{How, SessionEvent};

@@ -6,7 +6,8 @@
 
 /// Done.
 pub const OK: u8 = 0;
-/// Failed; also an agent that says it failed while its process says 0.
+/// Failed; also an agent that says it failed while its process says 0, and a
+/// search that found nothing.
 pub const FAILED: u8 = 1;
 /// Wrong usage; nothing was tried.
 pub const USAGE: u8 = 2;
@@ -37,7 +38,7 @@ pub const ALL: [(u8, &str, &str); 13] = [
     (
         FAILED,
         "FAILED",
-        "failed; also an agent that says it failed while its process says 0",
+        "failed; also an agent that says it failed while its process says 0, and a search that found nothing",
     ),
     (
         USAGE,

@@ -13,7 +13,7 @@
 use super::block::{Block, Body, EventRef};
 use super::error::StoreError;
 use super::reader::{Reader, damaged};
-use crate::model::api::Place;
+use crate::model::api::SearchPlace;
 use crate::model::{EventKind, Pattern, Stream, Timestamp, Ulid};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ pub struct Wanted {
     /// What a line has to match.
     pub pattern: Pattern,
     /// Where it has to stand; anywhere if none.
-    pub place: Option<Place>,
+    pub place: Option<SearchPlace>,
     /// Only count the lines.
     pub count: bool,
 }
@@ -69,7 +69,7 @@ pub struct Found {
     /// When it began to be written.
     pub time: Timestamp,
     /// Where it stands.
-    pub place: Place,
+    pub place: SearchPlace,
     /// The line; of one longer than 64 KiB what stands around its first match.
     pub line: Vec<u8>,
     /// Where it matches.
@@ -237,10 +237,10 @@ impl Walk<'_> {
             if head {
                 self.seen.push(source);
             }
-            if continued || !self.open.is_empty() {
-                if self.join(&event, source, data, continued, head)? {
-                    continue;
-                }
+            if (continued || !self.open.is_empty())
+                && self.join(&event, source, data, continued, head)?
+            {
+                continue;
             }
             let from = data.as_ptr() as usize - begin;
             let to = from + data.len();
@@ -325,7 +325,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn add(&mut self, seq: u64, time: Timestamp, run: u32, place: Place, line: &[u8]) {
+    fn add(&mut self, seq: u64, time: Timestamp, run: u32, place: SearchPlace, line: &[u8]) {
         self.findings.count += 1;
         if self.wanted.count {
             return;
@@ -356,7 +356,10 @@ impl Walk<'_> {
 
     /// The lines of a prompt.
     fn json(&mut self, event: &EventRef<'_>, json: &[u8]) -> Result<(), StoreError> {
-        let wanted = self.wanted.place.is_none_or(|place| place == Place::Prompt);
+        let wanted = self
+            .wanted
+            .place
+            .is_none_or(|place| place == SearchPlace::Prompt);
         // The tag is written first.
         if !wanted || !json.starts_with(b"{\"kind\":\"queued\"") {
             return Ok(());
@@ -370,7 +373,7 @@ impl Walk<'_> {
             let first = self.findings.lines.len();
             for line in text.split(|byte| *byte == b'\n') {
                 if self.wanted.pattern.matches(line) {
-                    self.add(event.seq, event.time, event.run, Place::Prompt, line);
+                    self.add(event.seq, event.time, event.run, SearchPlace::Prompt, line);
                 }
             }
             // The last line of it is the newest, as everywhere.
@@ -476,9 +479,9 @@ impl Walk<'_> {
     }
 }
 
-const fn of(stream: Stream) -> Place {
+const fn of(stream: Stream) -> SearchPlace {
     match stream {
-        Stream::Stdout => Place::Stdout,
-        Stream::Stderr => Place::Stderr,
+        Stream::Stdout => SearchPlace::Stdout,
+        Stream::Stderr => SearchPlace::Stderr,
     }
 }

@@ -19,6 +19,7 @@ mod queue;
 mod recovery;
 mod registries;
 mod resume;
+mod search;
 mod security;
 mod signals;
 mod stop;

@@ -215,6 +215,17 @@ fn real_answers_fit_their_descriptions() {
     api.ask("GET", "/v1/events", &[], None);
     let query = "?pod=plain&kind=output&since=2020-01-01T00:00:00Z";
     api.ask_query("GET", "/v1/events", &[], query, None, 200);
+    let query = "?pattern=o&finds=lines&label=team&place=stdout&limit=3";
+    api.ask_query("GET", "/v1/search", &[], query, None, 200);
+    api.ask_query(
+        "GET",
+        "/v1/search",
+        &[],
+        "?pattern=o&finds=counts",
+        None,
+        200,
+    );
+    api.ask_query("GET", "/v1/search", &[], "?pattern=(", None, 400);
     api.ask("GET", "/v1/pods", &[], None);
     api.ask("GET", "/v1/pods/{name}", &["fake"], None);
     api.ask("GET", "/v1/daemon", &[], None);

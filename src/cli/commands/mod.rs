@@ -18,6 +18,7 @@ mod pod;
 mod pods;
 mod resume;
 mod rm;
+mod search;
 mod sessions;
 mod start;
 mod stop;
@@ -43,6 +44,8 @@ pub enum Command {
     Sessions(sessions::Args),
     /// What sessions said
     Logs(logs::Args),
+    /// Search what all sessions said, newest first
+    Search(search::Args),
     /// Follow a session live
     Attach(attach::Args),
     /// Events of all sessions
@@ -114,6 +117,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Resume(args) => resume::run(context, args).await,
         Command::Sessions(args) => sessions::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
+        Command::Search(args) => search::run(context, args).await,
         Command::Attach(args) => attach::run(context, args).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Exec(args) => exec::run(context, args).await,

@@ -13,6 +13,7 @@ mod logs;
 mod pods;
 mod resume;
 mod rm;
+mod search;
 mod sessions;
 mod start;
 mod stop;
@@ -43,6 +44,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         cp::write(),
         cp::stat(),
         events::endpoint(),
+        search::endpoint(),
         pods::all(),
         pods::one(),
         build::endpoint(),

@@ -21,7 +21,7 @@ pub struct SearchQuery {
     pub ignore_case: bool,
     /// Only there.
     #[serde(default)]
-    pub place: Option<Place>,
+    pub place: Option<SearchPlace>,
     /// What is wanted of what is found.
     #[serde(default)]
     pub finds: Finds,
@@ -48,7 +48,7 @@ pub struct SearchQuery {
 /// Where a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum SearchPlace {
     /// The agent's standard output.
     Stdout,
     /// The agent's standard error.
@@ -57,7 +57,7 @@ pub enum Place {
     Prompt,
 }
 
-impl Place {
+impl SearchPlace {
     /// The name, as in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -126,7 +126,7 @@ pub struct SearchHit {
     /// When it began to be written.
     pub time: Timestamp,
     /// Where it stands.
-    pub place: Place,
+    pub place: SearchPlace,
     /// The line, without its newline.
     pub line: Blob,
     /// Where in it the matches are: first byte, and the byte behind the last.

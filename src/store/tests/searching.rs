@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::api::Place;
+use crate::model::api::SearchPlace;
 use crate::model::{Blob, Pattern};
 use proptest::prelude::*;
 use std::sync::atomic::AtomicBool;
@@ -43,7 +43,7 @@ fn search_all(journal: &Journal, wanted: &Wanted) -> Vec<Found> {
 }
 
 /// The lines of events, one event after the other: first event, run, place, text.
-fn lines_of(events: &[Event], apart: u64) -> Vec<(u64, u32, Place, Vec<u8>)> {
+fn lines_of(events: &[Event], apart: u64) -> Vec<(u64, u32, SearchPlace, Vec<u8>)> {
     let mut lines = Vec::new();
     // By run and place: first event, last event, text.
     let mut open: BTreeMap<(u32, bool), (u64, u64, Vec<u8>)> = BTreeMap::new();
@@ -52,12 +52,12 @@ fn lines_of(events: &[Event], apart: u64) -> Vec<(u64, u32, Place, Vec<u8>)> {
             EventKind::Queued { prompt, .. } => {
                 let text = prompt.lossy();
                 for line in text.strip_suffix('\n').unwrap_or(&text).split('\n') {
-                    lines.push((event.seq, event.run, Place::Prompt, line.into()));
+                    lines.push((event.seq, event.run, SearchPlace::Prompt, line.into()));
                 }
             }
             EventKind::Output(output) => {
                 let is_err = output.stream == Stream::Stderr;
-                let place = [Place::Stdout, Place::Stderr][usize::from(is_err)];
+                let place = [SearchPlace::Stdout, SearchPlace::Stderr][usize::from(is_err)];
                 let key = (event.run, is_err);
                 if let Some((first, last, text)) = open.get(&key)
                     && event.seq - last > apart
@@ -77,7 +77,7 @@ fn lines_of(events: &[Event], apart: u64) -> Vec<(u64, u32, Place, Vec<u8>)> {
         }
     }
     for ((run, is_err), (first, _, text)) in open {
-        let place = [Place::Stdout, Place::Stderr][usize::from(is_err)];
+        let place = [SearchPlace::Stdout, SearchPlace::Stderr][usize::from(is_err)];
         lines.push((first, run, place, text));
     }
     lines
@@ -124,7 +124,7 @@ proptest! {
         pattern in prop::sample::select(vec![
             "a", "ab", "^a", "b$", "^$", "a.b", "b|é", r"\ba", "a+ *b", "[^b]", "(?i)AB", "^(a|b)+$",
         ]),
-        place in prop::sample::select(vec![None, Some(Place::Stdout), Some(Place::Stderr), Some(Place::Prompt)]),
+        place in prop::sample::select(vec![None, Some(SearchPlace::Stdout), Some(SearchPlace::Stderr), Some(SearchPlace::Prompt)]),
         ends: bool,
         least in 1u64..40,
     ) {

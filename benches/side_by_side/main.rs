@@ -5,6 +5,7 @@
 //! is reported are medians. Writes `docs/benchmarks.md`. Whatever happens,
 //! nothing is left: no container, image, daemon or home.
 
+mod history;
 mod report;
 mod stage;
 
@@ -26,6 +27,11 @@ const LIVE: usize = 50;
 
 fn main() -> Result<(), Failure> {
     let mut report = Report::begin()?;
+    history::run(&mut report)?;
+    if std::env::args().any(|arg| arg == "history") {
+        print!("{}", report.table());
+        return Ok(());
+    }
     {
         let stage = Stage::new()?;
         stage.warm_up()?;

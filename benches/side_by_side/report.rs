@@ -11,6 +11,8 @@ use std::time::Duration;
 pub enum Aim {
     /// At most so many times docker's time.
     Ratio(f64),
+    /// At most so many seconds more than the other.
+    More(f64),
     /// Only looked at.
     None,
 }
@@ -68,6 +70,11 @@ impl Row {
         match self.aim {
             Aim::Ratio(most) if self.ratio() <= most => (format!("≤ {most:.1}"), "met"),
             Aim::Ratio(most) => (format!("≤ {most:.1}"), "**missed**"),
+            Aim::More(most) => {
+                let met = self.ours() - self.theirs() < most;
+                let verdict = if met { "met" } else { "**missed**" };
+                (format!("< {most:.0} s more"), verdict)
+            }
             Aim::None => ("–".to_owned(), "–"),
         }
     }
@@ -245,6 +252,12 @@ const COVERS: &str = "
   run -d` until it returns.
 - **List.** `cldpd sessions` and `docker ps`, with as many of ours as of docker's running.
 - **Replay.** `cldpd logs --raw` and `docker logs` of a million lines, to `/dev/null`.
+- **Search.** 1 GiB of lines as programs log them, in 64 sessions: `cldpd search -c`, and
+  `grep -c -E` over the same lines as one file, both with everything in the page cache.
+  Their counts have to agree.
+- **Lists of many sessions, and opening.** Not docker is the other, but cldpd itself with
+  ten sessions, and with an empty journal. An opening is `cldpd daemon start` until it
+  returns. Journals are made with the store's own interface.
 - **Memory.** From `/proc`, when nothing happens. The 50 live sessions are local
   processes that wait; the daemon does the same for a container, and each shim
   is one process beside its agent.

@@ -338,7 +338,8 @@ fn run(command: &mut Command) -> Result<Output, Failure> {
     Err(format!("{command:?} ended with {}: {said}", output.status).into())
 }
 
-fn rss(pid: u64) -> Result<Rss, Failure> {
+/// A process's memory, now.
+pub fn rss(pid: u64) -> Result<Rss, Failure> {
     let mut text = String::new();
     fs::File::open(Path::new("/proc").join(pid.to_string()).join("status"))?
         .read_to_string(&mut text)?;

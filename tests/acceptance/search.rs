@@ -2,6 +2,8 @@
 
 use crate::support::TestEnv;
 use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 /// Sessions and lines of what `cldpd search` prints.
 fn hits(text: &str) -> Vec<(String, String)> {
@@ -129,4 +131,33 @@ fn search_exits_as_grep_does() {
         .ok();
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!((lines.len(), lines[1]), (2, "0"), "{output}");
+}
+
+#[test]
+fn searches_that_nobody_reads_hold_back_no_session() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("many").plain().make();
+    let id = env.start(&[&pod, "--prompt", "[[lines 20000]]"]);
+    assert_eq!(env.wait(&id), 0);
+    let socket = env.home().join("run/cldpd.sock");
+    let stalled: Vec<UnixStream> = (0..16)
+        .map(|_| {
+            let mut stream = UnixStream::connect(&socket).expect("the daemon's socket");
+            let request = "GET /v1/search?pattern=. HTTP/1.1\r\nHost: cldpd\r\n\r\n";
+            stream.write_all(request.as_bytes()).expect("a request");
+            // What is found begins to come; then nobody reads.
+            let mut first = [0; 12];
+            stream.read_exact(&mut first).expect("an answer");
+            assert_eq!(&first, b"HTTP/1.1 200");
+            stream
+        })
+        .collect();
+    let refused = env.cldpd(["search", "line"]).run().code(75);
+    assert_eq!(
+        refused.stderr,
+        "error: 16 searches are under way already\nhint: try again when one has ended\n"
+    );
+    let next = env.start(&[&pod, "--prompt", "[[lines 20000]]"]);
+    assert_eq!(env.wait(&next), 0);
+    drop(stalled);
 }

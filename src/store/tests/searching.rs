@@ -2,7 +2,7 @@ use super::*;
 use crate::model::api::SearchPlace;
 use crate::model::{Blob, Pattern};
 use proptest::prelude::*;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const S: Ulid = Ulid(7);
 
@@ -245,7 +245,35 @@ fn damage_is_told_and_passed_over() {
         findings.damage[..],
         [StoreError::Block { seq: 11, .. }]
     ));
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let findings = reader.search(S, &stretch, &wanted("line"), &stop).unwrap();
     assert_eq!(findings.count, 0);
+}
+
+#[test]
+fn a_search_misses_nothing_while_blocks_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let claim = journal.claim(S).unwrap();
+    let done = AtomicBool::new(false);
+    let reader = journal.reader();
+    std::thread::scope(|scope| {
+        let searching = scope.spawn(|| {
+            let wanted = wanted("line");
+            let mut rounds = 0;
+            while !done.load(Ordering::Relaxed) || rounds == 0 {
+                let last = reader.last_seq(S).unwrap();
+                let (found, _) = search(&reader, &wanted, 1, last + 1);
+                let seqs: Vec<u64> = found.iter().map(|found| found.seq).collect();
+                assert_eq!(seqs, (1..=last).rev().collect::<Vec<_>>());
+                rounds += 1;
+            }
+            rounds
+        });
+        for seq in 1..=1_500 {
+            commit_one(&mut journal, append(S, claim.generation, lines(seq, 1)));
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(searching.join().unwrap() > 0);
+    });
 }

@@ -2,9 +2,11 @@
 //!
 //! The same image, the same prompt, one after the other by turns (A B A B), so
 //! that what else the machine does hits both. Each ratio is of one pair; what
-//! is reported are medians. Writes `docs/benchmarks.md`. Whatever happens,
+//! is reported are medians. Writes `docs/benchmarks.md`; with names of groups as
+//! arguments only those are measured, and the page is left alone. Whatever happens,
 //! nothing is left: no container, image, daemon or home.
 
+mod appends;
 mod history;
 mod report;
 mod stage;
@@ -25,14 +27,24 @@ const LIST_PAIRS: usize = 25;
 /// Live sessions whose cost is measured.
 const LIVE: usize = 50;
 
+/// What can be measured by itself.
+const GROUPS: [&str; 4] = ["history", "jobs", "appends", "memory"];
+
 fn main() -> Result<(), Failure> {
-    let mut report = Report::begin()?;
-    history::run(&mut report)?;
-    if std::env::args().any(|arg| arg == "history") {
-        print!("{}", report.table());
-        return Ok(());
+    // `cargo bench` has an argument of its own.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
+        return Err(format!("no group \"{unknown}\"; there are {}", GROUPS.join(", ")).into());
     }
-    {
+    let is_wanted = |group: &str| wanted.is_empty() || wanted.iter().any(|name| name == group);
+    let mut report = Report::begin()?;
+    if is_wanted("history") {
+        history::run(&mut report)?;
+    }
+    if is_wanted("jobs") {
         let stage = Stage::new()?;
         stage.warm_up()?;
         list_and_start(&stage, &mut report)?;
@@ -43,13 +55,18 @@ fn main() -> Result<(), Failure> {
             rss: stage.daemon_memory()?,
         });
     }
-    {
+    if is_wanted("appends") {
+        appends::measure(&mut report)?;
+    }
+    if is_wanted("memory") {
         let stage = Stage::new()?;
         memory(&stage, &mut report)?;
     }
     print!("{}", report.table());
-    report.write("docs/benchmarks.md")?;
-    println!("\nwritten to docs/benchmarks.md");
+    if wanted.is_empty() {
+        report.write("docs/benchmarks.md")?;
+        println!("\nwritten to docs/benchmarks.md");
+    }
     Ok(())
 }
 

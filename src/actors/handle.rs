@@ -110,11 +110,20 @@ impl Handle {
         }
         // What was let go already is not told before it is recorded.
         let recorded = self.record(plan, &ulids, (id, hash), now).await;
-        let Ok((records, response)) = recorded else {
-            for ulid in ulids {
-                self.ask(Release(ulid, None)).await?;
+        let (records, response) = match recorded {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                for ulid in ulids {
+                    // What a journal holds that failed is known when it is open
+                    // again: who is in it goes on then, and who is not, gives up
+                    // its place.
+                    match error.code {
+                        ErrorCode::JournalFailed => self.supervisor.do_send(Child(ulid)),
+                        _ => self.ask(Release(ulid, None)).await?,
+                    }
+                }
+                return Err(error);
             }
-            return recorded.map(|(_, response)| response);
         };
         for record in &records {
             self.shared.directory.put(record);

@@ -179,6 +179,8 @@ impl Supervisor {
             match loaded {
                 Ok(birth) => {
                     let generation = birth.claim.generation;
+                    // Known already, but when its recording seemed to have failed.
+                    actor.shared.directory.put(&birth.record);
                     let addr = Session::new(birth).start();
                     for asker in waiting {
                         let _ = asker.send(Ok(addr.clone()));
@@ -194,6 +196,10 @@ impl Supervisor {
                 }
                 Err(error) => {
                     let retry = error.code == ErrorCode::JournalFailed;
+                    if error.code == ErrorCode::SessionNotFound {
+                        // It was not recorded after all, and waits no longer.
+                        actor.admission.release(session, None);
+                    }
                     for asker in waiting {
                         let _ = asker.send(Err(error.clone()));
                     }

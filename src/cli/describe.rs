@@ -129,6 +129,10 @@ pub fn state(session: &SessionView, now: Timestamp) -> String {
             format!("{state} {}", time::short(now.since(started)))
         }
         ("ended", ..) => ended(session, now),
+        // How it ended is what one comes back for.
+        ("removed", ..) if session.outcome.is_some() => {
+            format!("{}, removed", ended(session, now))
+        }
         _ => state.to_owned(),
     }
 }
@@ -298,6 +302,10 @@ mod tests {
                 "stopped (143) 10s ago",
             ),
             (serde_json::json!({"state": "removed"}), "removed"),
+            (
+                serde_json::json!({"state": "removed", "outcome": {"outcome": "failed"}, "code": 7, "ended": "2026-01-01T02:03:50Z"}),
+                "exited (7) 10s ago, removed",
+            ),
         ];
         for (fields, expected) in cases {
             assert_eq!(state(&view(fields)?, now), expected);

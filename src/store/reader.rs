@@ -154,7 +154,9 @@ impl Reader {
         }
         while seq > 0 {
             let block = self.block(ulid, seq)?;
-            for event in self.whole(ulid, &block)?.iter().rev() {
+            let events = self.whole(ulid, &block)?;
+            // It may have been merged meanwhile with those that were counted already.
+            for event in events.iter().rev().filter(|event| event.seq <= seq) {
                 if matches(event) {
                     left -= 1;
                 }

@@ -218,3 +218,49 @@ fn a_failed_build_says_its_last_words_once() {
         failed.stderr
     );
 }
+
+#[test]
+fn a118_history_outlives_the_container() {
+    let env = TestEnv::new();
+    let pod = env.docker_pod("history").make();
+    let id = env.start(&[&pod, "--prompt", "[[print kept]][[exit 7]]"]);
+    env.wait(&id);
+    let look = || (env.said(&id), env.inspect(&id), env.events(&id));
+    let (said, before, events) = look();
+    assert!(said.contains("kept"), "{said}");
+    env.cldpd(["rm", &id]).run().ok();
+    assert!(!engine::container_exists(&format!("cldpd-{id}-r0")));
+    assert_eq!(env.session_dirs(), [] as [&str; 0]);
+    // Another daemon, that has the journal and nothing else.
+    env.stop_daemon();
+    let (said_after, after, events_after) = look();
+    assert_eq!(said_after, said);
+    assert_eq!(events_after[..events.len()], events);
+    let row = env.session(&id);
+    assert_eq!(
+        (&row["state"], &row["code"]),
+        (&"removed".into(), &7.into())
+    );
+    for key in [
+        "outcome", "code", "cost_usd", "started", "ended", "runs", "prompt",
+    ] {
+        assert_eq!(row[key], before[key], "{key}: {before}");
+        assert_eq!(after[key], before[key], "{key}: {after}");
+    }
+    assert!(row["cost_usd"].is_number(), "what it used: {row}");
+    let list = env.cldpd(["sessions", "-a"]).run().ok();
+    let line = list.lines().nth(1).expect("a line");
+    assert!(
+        line.contains("exited (7)") && line.contains("removed"),
+        "{list}"
+    );
+    let failed = env
+        .cldpd(["sessions", "-q", "--state", "failed"])
+        .run()
+        .ok();
+    assert_eq!(failed.trim(), id);
+    // Only whoever asks for that removes the history.
+    env.cldpd(["rm", "--history", &id]).run().ok();
+    assert_eq!(env.cldpd(["sessions", "-aq"]).run().ok(), "");
+    env.cldpd(["logs", &id]).run().code(124);
+}

@@ -2,6 +2,7 @@
 
 mod committing;
 mod crash;
+mod following;
 mod model;
 mod opening;
 mod power;

@@ -1,5 +1,6 @@
 //! Random histories against a model that is plain memory.
 
+use super::power::scratch;
 use super::*;
 use proptest::prelude::*;
 
@@ -11,6 +12,10 @@ enum Op {
     Claim(u128),
     Reopen,
     Restart,
+    /// The barrier of a commit fails.
+    Fail(Vec<Try>),
+    /// The process is killed before the barrier of a commit.
+    Kill(Vec<Try>),
     Delete(u128),
 }
 
@@ -56,11 +61,13 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..=SESSIONS).prop_map(Op::Claim),
         1 => Just(Op::Reopen),
         1 => Just(Op::Restart),
+        1 => proptest::collection::vec(a_try(), 1..5).prop_map(Op::Fail),
+        1 => proptest::collection::vec(a_try(), 1..5).prop_map(Op::Kill),
         1 => (1..=SESSIONS).prop_map(Op::Delete),
     ]
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Session {
     generation: Option<u64>,
     events: Vec<Event>,
@@ -68,7 +75,7 @@ struct Session {
     record: Option<SessionRecord>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     sessions: BTreeMap<Ulid, Session>,
     order: Vec<(Ulid, Event)>,
@@ -165,7 +172,20 @@ impl Model {
         }
     }
 
-    fn commit(&mut self, journal: &mut Journal, tries: &[Try]) {
+    /// Claims sessions that nobody has claimed, mostly.
+    fn claim_for(&mut self, journal: &mut Journal, tries: &[Try]) {
+        for a_try in tries.iter().filter(|a_try| !a_try.stale) {
+            let ulid = self.ulid(a_try.session);
+            let known = self.sessions.get(&ulid);
+            if known.is_none_or(|session| session.generation.is_none()) {
+                self.claim(journal, ulid);
+            }
+        }
+    }
+
+    /// Takes what can be taken: the appends, what must come of each, and
+    /// whether there is anything to write.
+    fn plan(&mut self, tries: &[Try]) -> (Vec<Append>, Vec<Option<u64>>, bool) {
         // Appends are made one after the other, as if all before had been taken.
         let mut appends = Vec::new();
         let mut expected = Vec::new();
@@ -182,12 +202,47 @@ impl Model {
             appends.push(append);
         }
         self.commits += u64::from(writes);
+        (appends, expected, writes)
+    }
+
+    fn commit(&mut self, journal: &mut Journal, tries: &[Try]) {
+        let (appends, expected, _) = self.plan(tries);
         let results = journal.commit(appends).unwrap();
         let number = self.commits;
         for (result, expected) in results.into_iter().zip(expected) {
             let expected = expected.map(|last_seq| Committed { number, last_seq });
             assert_eq!(result.ok(), expected);
         }
+    }
+
+    /// A commit that ends at its barrier, after `at_barrier` was done there.
+    /// Returns how things stand if nothing of it is there afterwards.
+    fn break_off(
+        &mut self,
+        journal: &mut Journal,
+        tries: &[Try],
+        mut at_barrier: impl FnMut() + Send + 'static,
+    ) -> Self {
+        self.claim_for(journal, tries);
+        let before = self.clone();
+        let (appends, _, writes) = self.plan(tries);
+        journal.at_barrier.0 = Some(Box::new(move || {
+            at_barrier();
+            let failure = std::io::Error::other("the disk is gone");
+            Err(StoreError::io("sync", Path::new("db"), failure))
+        }));
+        assert_eq!(journal.commit(appends).is_err(), writes);
+        journal.at_barrier.0 = None;
+        before
+    }
+
+    /// A commit that was broken off is there as a whole, or not at all.
+    fn settle(&mut self, before: Self, reader: &Reader) {
+        if reader.watermark() == before.commits {
+            *self = before;
+        }
+        self.unclaim();
+        self.check(reader);
     }
 
     fn check(&self, reader: &Reader) {
@@ -225,21 +280,16 @@ proptest! {
 
     #[test]
     fn the_journal_is_what_the_model_is(ops in proptest::collection::vec(op(), 1..120)) {
-        let dir = tempfile::tempdir()?;
-        let mut journal = Some(open(dir.path()));
+        let root = scratch();
+        let mut lives = 0;
+        let mut dir = root.path().join("0");
+        let mut journal = Some(open(&dir));
         let mut model = Model::default();
         for op in ops {
             let writer = journal.as_mut().unwrap();
             match op {
                 Op::Commit(tries) => {
-                    // A session that nobody has claimed is claimed first, mostly.
-                    for a_try in tries.iter().filter(|a_try| !a_try.stale) {
-                        let ulid = model.ulid(a_try.session);
-                        let known = model.sessions.get(&ulid);
-                        if known.is_none_or(|session| session.generation.is_none()) {
-                            model.claim(writer, ulid);
-                        }
-                    }
+                    model.claim_for(writer, &tries);
                     model.commit(writer, &tries);
                 }
                 Op::Claim(session) => {
@@ -261,14 +311,34 @@ proptest! {
                 }
                 Op::Restart => {
                     drop(journal.take());
-                    journal = Some(open(dir.path()));
+                    journal = Some(open(&dir));
                     model.unclaim();
                     model.check(&journal.as_ref().unwrap().reader());
+                }
+                Op::Fail(tries) => {
+                    let before = model.break_off(writer, &tries, || {});
+                    prop_assert_eq!(writer.reopen().unwrap(), Vec::<String>::new());
+                    model.settle(before, &writer.reader());
+                }
+                Op::Kill(tries) => {
+                    // A process that is killed leaves what its files hold.
+                    lives += 1;
+                    let left = root.path().join(lives.to_string());
+                    let (from, to) = (dir.clone(), left.clone());
+                    let before = model.break_off(writer, &tries, move || {
+                        files::back_up(&from, &to).unwrap();
+                    });
+                    drop(journal.take());
+                    if left.exists() {
+                        dir = left;
+                    }
+                    journal = Some(open(&dir));
+                    model.settle(before, &journal.as_ref().unwrap().reader());
                 }
             }
         }
         model.check(&journal.as_ref().unwrap().reader());
         drop(journal.take());
-        prop_assert_eq!(blobs(dir.path()), 0);
+        prop_assert_eq!(blobs(&dir), 0);
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{LazyLock, Mutex};
 const CHILD: &str = "CLDPD_TEST_POWER";
 /// How many disks are tried of the some ten thousand; all of them with 0.
 const TRIALS: &str = "CLDPD_TEST_POWER_TRIALS";
-const TRIALS_DEFAULT: usize = 80;
+const TRIALS_DEFAULT: usize = 60;
 
 /// Sessions of many small commits.
 const A: Ulid = Ulid(1);
@@ -41,7 +41,7 @@ fn script() -> Vec<Step> {
     for round in 0..3 {
         let small = || Step::Commit(vec![(A, 1, false), (B, 3, false)]);
         steps.extend((0..40).map(|_| small()));
-        steps.push(Step::Commit(vec![(large(round), 250, false)]));
+        steps.push(Step::Commit(vec![(large(round), 150, false)]));
         steps.push(Step::Commit(vec![(large(round), 30, false), (A, 1, false)]));
         steps.push(Step::Commit(vec![(B, 1, false), (large(round), 30, false)]));
         steps.push(Step::Commit(vec![(large(round), 1, true), (B, 1, false)]));
@@ -193,7 +193,7 @@ fn child_that_does_everything() {
 
 /// An empty directory, in memory where there is such: nothing here has to be
 /// on a disk, and thousands of syncs take their time.
-fn scratch() -> tempfile::TempDir {
+pub(super) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
         tempfile::tempdir_in(memory).unwrap()

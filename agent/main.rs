@@ -18,6 +18,7 @@
 //! | `raw HEX` | these bytes to standard output |
 //! | `sleep MS`, `spin MS` | waits, idle or busy |
 //! | `tick N MS` | `tick 1` … `tick N`, with MS before each |
+//! | `stamp N MS` | N lines, each the nanoseconds since 1970 when it is written, with MS before each |
 //! | `flood MS` | lines as fast as it can, for so long |
 //! | `fifo PATH` | opens it for reading and waits for the end: a test's step |
 //! | `exit N` | ends now with that code (and the result line, in stream-json) |
@@ -60,7 +61,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use voice::Voice;
 
 /// A script that cannot be performed.
@@ -321,6 +322,13 @@ impl Agent {
                 for n in 1..=count(&words, 0)? {
                     sleep(pause(&words, 1)?);
                     self.say(format!("tick {n}"))?;
+                }
+            }
+            b"stamp" => {
+                for _ in 0..count(&words, 0)? {
+                    sleep(pause(&words, 1)?);
+                    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+                    self.say(since.unwrap_or_default().as_nanos().to_string())?;
                 }
             }
             b"flood" => {

@@ -1,6 +1,6 @@
 //! Blocks: consecutive events of one session, encoded, compressed, checksummed.
 //!
-//! They lie in the journal so, and go to clients so (`GET …/blocks`).
+//! They lie in the journal so, and go to clients so (see [`stream`]).
 //!
 //! Whatever bytes come in, decoding ends with a block or an error: it does not
 //! panic, and allocates at most [`RAW_MAX`] bytes beside what the events hold.
@@ -37,6 +37,7 @@
 //! In the database a block is cut into parts of at most 6 KiB; see `store::parts`.
 
 mod encode;
+pub mod stream;
 pub(crate) mod varint;
 
 use crate::model::{Event, EventKind, Output, Stream, Timestamp};
@@ -44,6 +45,7 @@ use std::cell::RefCell;
 use varint::Bytes;
 
 pub(crate) use encode::{Encoded, Encoder, body, event_ref};
+pub use stream::{CONTENT_TYPE, Frame, Frames};
 
 /// Largest body of one event, in bytes.
 pub const BODY_MAX: usize = 64 * 1024 * 1024;
@@ -239,6 +241,15 @@ pub struct EventRef<'a> {
 }
 
 impl EventRef<'_> {
+    /// The stream that it is output of; none for other kinds of event.
+    #[must_use]
+    pub const fn stream(&self) -> Option<Stream> {
+        match self.body {
+            Body::Output { stream, .. } => Some(stream),
+            Body::Json(_) => None,
+        }
+    }
+
     /// Length of its body, in bytes.
     #[must_use]
     pub const fn size(&self) -> usize {

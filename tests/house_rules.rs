@@ -202,7 +202,9 @@ fn each_module_imports_what_it_may() {
         ("actors", &["model", "store", "runtime", "agent", "pod"]),
         (
             "daemon",
-            &["actors", "model", "client", "pod", "runtime", "store"],
+            &[
+                "actors", "model", "client", "pod", "runtime", "store", "block",
+            ],
         ),
         (
             "cli",

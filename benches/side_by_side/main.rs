@@ -8,6 +8,7 @@
 
 mod appends;
 mod history;
+mod latency;
 mod report;
 mod stage;
 
@@ -20,6 +21,8 @@ const LINES: usize = 1_000_000;
 const LENGTH: usize = 60;
 /// Pairs of runs that print a million lines.
 const LONG_PAIRS: usize = 3;
+/// Pairs of replays of each of them.
+const REPLAY_PAIRS: usize = 3;
 /// Pairs of starts.
 const START_PAIRS: usize = 9;
 /// Pairs of listings.
@@ -28,7 +31,7 @@ const LIST_PAIRS: usize = 25;
 const LIVE: usize = 50;
 
 /// What can be measured by itself.
-const GROUPS: [&str; 4] = ["history", "jobs", "appends", "memory"];
+const GROUPS: [&str; 5] = ["history", "jobs", "latency", "appends", "memory"];
 
 fn main() -> Result<(), Failure> {
     // `cargo bench` has an argument of its own.
@@ -54,6 +57,11 @@ fn main() -> Result<(), Failure> {
             what: "the daemon after all of the above",
             rss: stage.daemon_memory()?,
         });
+    }
+    if is_wanted("latency") {
+        let stage = Stage::new()?;
+        stage.warm_up()?;
+        latency::measure(&stage, &mut report)?;
     }
     if is_wanted("appends") {
         appends::measure(&mut report)?;
@@ -121,6 +129,7 @@ fn million(
     let prompt = format!("[[{directive} {LINES} {LENGTH}]]");
     let mut runs = Vec::new();
     let mut replays = Vec::new();
+    let mut as_events = Vec::new();
     for pair in 0..LONG_PAIRS {
         say(&format!(
             "a million lines {how}, pair {} of {LONG_PAIRS}",
@@ -135,9 +144,14 @@ fn million(
         let (theirs, ()) = timed(|| stage.docker_run(&name, &prompt))?;
         runs.push((ours, theirs));
 
-        let (our_replay, ()) = timed(|| stage.replay(&session))?;
+        for _ in 0..REPLAY_PAIRS {
+            let (our_replay, ()) = timed(|| stage.replay(&session))?;
+            let (their_replay, ()) = timed(|| stage.docker_replay(&name))?;
+            replays.push((our_replay, their_replay));
+        }
+        let (our_events, ()) = timed(|| stage.replay_events(&session))?;
         let (their_replay, ()) = timed(|| stage.docker_replay(&name))?;
-        replays.push((our_replay, their_replay));
+        as_events.push((our_events, their_replay));
         stage.check_replay(&session, LINES, LENGTH)?;
         stage.clear()?;
     }
@@ -158,8 +172,13 @@ fn million(
     });
     report.rows.push(Row {
         what: replay,
-        aim: Aim::None,
+        aim: Aim::Ratio(0.05),
         pairs: replays,
+    });
+    report.rows.push(Row {
+        what: "the same as events (JSON), beside docker's lines",
+        aim: Aim::None,
+        pairs: as_events,
     });
     Ok(())
 }

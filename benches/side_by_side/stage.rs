@@ -169,12 +169,20 @@ impl Stage {
         run(&mut self.cldpd(&["sessions"])).map(drop)
     }
 
-    /// `cldpd logs --raw`, to nowhere.
+    /// `cldpd logs`, to nowhere.
     pub fn replay(&self, session: &str) -> Result<(), Failure> {
-        run(self
-            .cldpd(&["logs", "--raw", session])
-            .stdout(Stdio::null()))
-        .map(drop)
+        run(self.cldpd(&["logs", session]).stdout(Stdio::null())).map(drop)
+    }
+
+    /// `cldpd logs --format jsonl`, to nowhere.
+    pub fn replay_events(&self, session: &str) -> Result<(), Failure> {
+        let args = ["logs", "--format", "jsonl", session];
+        run(self.cldpd(&args).stdout(Stdio::null())).map(drop)
+    }
+
+    /// `cldpd logs -f`, not started yet.
+    pub fn following(&self, session: &str) -> Command {
+        self.cldpd(&["logs", "-f", session])
     }
 
     /// Every line is there, once, in order, and whole.

@@ -8,8 +8,10 @@
 use super::context::Shared;
 use super::view;
 use crate::model::api::{EventsQuery, FirehoseEvent, FirehoseQuery};
-use crate::model::{Error, ErrorCode, Event, EventKind, Result, SessionEvent, SessionRecord, Ulid};
-use crate::store::FirehoseCursor;
+use crate::model::{
+    Error, ErrorCode, Event, EventKind, Result, SessionEvent, SessionRecord, Timestamp, Ulid,
+};
+use crate::store::{FirehoseCursor, Reader, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -34,19 +36,7 @@ impl Follow {
     pub(super) fn new(shared: Arc<Shared>, ulid: Ulid, query: EventsQuery) -> Result<Self> {
         let durable = shared.hub.follow(ulid);
         let record = load(&shared, ulid)?;
-        let mut at = query.after.unwrap_or(0);
-        if let Some(since) = query.since {
-            at = at.max(shared.reader.since(ulid, since).map_err(Error::from)?);
-        }
-        if let Some(tail) = query.tail {
-            let counted =
-                |event: &Event| matches!(event.kind, EventKind::Output(_)) && fits(&query, event);
-            let start = shared
-                .reader
-                .tail_start(ulid, tail, &counted)
-                .map_err(Error::from)?;
-            at = at.max(start);
-        }
+        let at = start(&shared.reader, ulid, &query).map_err(Error::from)?;
         Ok(Self {
             shared,
             ulid,
@@ -64,37 +54,23 @@ impl Follow {
         &self.record
     }
 
+    /// The number of the event after which it goes on.
+    #[must_use]
+    pub const fn at(&self) -> u64 {
+        self.at
+    }
+
     /// The next events that fit; none when there will be no more. Waits only when following.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn next(&mut self) -> Result<Option<Vec<SessionEvent>>> {
-        while !self.done {
-            self.durable.borrow_and_update();
-            let (shared, ulid, at) = (self.shared.clone(), self.ulid, self.at);
-            let (follow, run) = (self.query.follow, self.query.run);
-            let read = tokio::task::spawn_blocking(move || {
-                let over = follow && is_over(&shared, ulid, run)?;
-                let end = shared.reader.last_seq(ulid).map_err(Error::from)?;
-                let events = shared.reader.events(ulid, at, BATCH);
-                Ok::<_, Error>((over.then_some(end), events.map_err(Error::from)?))
-            });
-            // Whether it was over was asked before the read: all of it is before `end`.
-            let (end, events) = read.await.map_err(|_| broken())??;
-            let over = end.is_some();
-            let Some(last) = events.last() else {
-                if !self.query.follow || over {
-                    self.done = true;
-                } else if self.durable.changed().await.is_err() {
-                    load(&self.shared, self.ulid)?;
-                    self.done = true;
-                }
-                continue;
-            };
-            self.at = last.seq;
-            let passed = self.query.until.is_some_and(|until| last.time > until);
-            // What other runs say meanwhile is not waited for.
-            self.done = passed || end.is_some_and(|end| last.seq >= end);
+        let read: Read<Vec<Event>> = |reader, ulid, at| {
+            let events = reader.events(ulid, at, BATCH)?;
+            let last = events.last().map(|event| (event.seq, event.time));
+            Ok(last.map(|(seq, time)| (events, seq, time)))
+        };
+        while let Some(events) = self.read(read).await? {
             let id = &self.record.id;
             let wanted: Vec<SessionEvent> = events
                 .into_iter()
@@ -111,6 +87,84 @@ impl Follow {
         }
         Ok(None)
     }
+
+    /// The next blocks, as they lie in the journal, with what does not fit; none
+    /// when there will be no more. Waits only when following.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn next_blocks(&mut self) -> Result<Option<Vec<u8>>> {
+        let read: Read<Vec<u8>> = |reader, ulid, at| {
+            let stored = reader.blocks(ulid, at, BATCH)?;
+            Ok(stored.map(|stored| (stored.bytes, stored.last_seq, stored.last_time)))
+        };
+        self.read(read).await
+    }
+
+    /// What is to be read next, by whatever way.
+    async fn read<T: Send + 'static>(&mut self, read: Read<T>) -> Result<Option<T>> {
+        while !self.done {
+            self.durable.borrow_and_update();
+            let (shared, ulid, at) = (self.shared.clone(), self.ulid, self.at);
+            let (follow, run) = (self.query.follow, self.query.run);
+            let read = tokio::task::spawn_blocking(move || {
+                let over = follow && is_over(&shared, ulid, run)?;
+                let end = shared.reader.last_seq(ulid).map_err(Error::from)?;
+                let found = read(&shared.reader, ulid, at);
+                Ok::<_, Error>((over.then_some(end), found.map_err(Error::from)?))
+            });
+            // Whether it was over was asked before the read: all of it is before `end`.
+            let (end, found) = read.await.map_err(|_| broken())??;
+            let over = end.is_some();
+            let Some((found, last_seq, last_time)) = found else {
+                if !self.query.follow || over {
+                    self.done = true;
+                } else if self.durable.changed().await.is_err() {
+                    load(&self.shared, self.ulid)?;
+                    self.done = true;
+                }
+                continue;
+            };
+            self.at = last_seq;
+            let passed = self.query.until.is_some_and(|until| last_time > until);
+            // What other runs say meanwhile is not waited for.
+            self.done = passed || end.is_some_and(|end| last_seq >= end);
+            return Ok(Some(found));
+        }
+        Ok(None)
+    }
+}
+
+/// Reads what lies after an event: it, and the number and time of the last event in it.
+type Read<T> = fn(&Reader, Ulid, u64) -> std::result::Result<Found<T>, StoreError>;
+type Found<T> = Option<(T, u64, Timestamp)>;
+
+/// After which event it begins.
+fn start(reader: &Reader, ulid: Ulid, query: &EventsQuery) -> std::result::Result<u64, StoreError> {
+    let mut after = query.after.unwrap_or(0);
+    if let Some(since) = query.since {
+        after = after.max(reader.since(ulid, since)?);
+    }
+    if query.tail.is_none() && query.last.is_none() {
+        return Ok(after);
+    }
+    let until = match query.until {
+        Some(Timestamp(until)) => reader.since(ulid, Timestamp(until.saturating_add(1)))?,
+        None => reader.last_seq(ulid)?,
+    };
+    if let Some(lines) = query.tail {
+        let start = reader.last_lines(ulid, (after, until), lines, &|event| {
+            query.takes(event.run, event.time, event.stream())
+        })?;
+        after = after.max(start);
+    }
+    if let Some(events) = query.last {
+        let start = reader.last_events(ulid, (after, until), events, &|event| {
+            query.takes(event.run, event.time, event.stream())
+        })?;
+        after = after.max(start);
+    }
+    Ok(after)
 }
 
 /// Whether nothing more will be recorded of what is followed.
@@ -135,20 +189,11 @@ fn broken() -> Error {
 }
 
 fn fits(query: &EventsQuery, event: &Event) -> bool {
-    if query.run.is_some_and(|run| event.run != run) {
-        return false;
-    }
-    if query.since.is_some_and(|since| event.time < since) {
-        return false;
-    }
-    if query.until.is_some_and(|until| event.time > until) {
-        return false;
-    }
-    match (query.stream, &event.kind) {
-        (None, _) => true,
-        (Some(stream), EventKind::Output(output)) => output.stream == stream,
-        (Some(_), _) => false,
-    }
+    let stream = match &event.kind {
+        EventKind::Output(output) => Some(output.stream),
+        _ => None,
+    };
+    query.takes(event.run, event.time, stream)
 }
 
 /// Events of all sessions, in the order of their commits.

@@ -10,6 +10,7 @@
 //! | `commands/` | one file for each verb, with its flags |
 //! | `ui.rs` | the only printer |
 //! | `output.rs` | events of sessions, as they are shown |
+//! | `grep.rs` | lines that match, put together from their pieces |
 //! | `describe.rs` | an event in words |
 //! | `watch.rs`, `signals.rs` | following runs; Ctrl+C |
 //! | `credentials.rs` | what `doctor` says of agents' credentials |
@@ -26,6 +27,7 @@ mod complete;
 mod credentials;
 mod describe;
 mod error;
+mod grep;
 mod output;
 mod pods_local;
 mod signals;

@@ -10,8 +10,9 @@ use super::error::Failure;
 use super::text::Sanitizer;
 use super::ui::{Style, Ui};
 use crate::agent::agent;
+use crate::block::{Body, EventRef};
 use crate::model::{
-    AgentKind, Error, ErrorCode, EventKind, Outcome, Output, RuntimeName, SessionEvent, Stream,
+    AgentKind, Error, ErrorCode, EventKind, Outcome, RuntimeName, SessionEvent, SessionId, Stream,
     Timestamp, Ulid,
 };
 use std::collections::{HashMap, HashSet};
@@ -61,8 +62,27 @@ struct Source {
     stream: Stream,
 }
 
-#[derive(Debug, Default)]
+const fn at(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
+/// Output as it comes.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    source: Source,
+    id: &'a SessionId,
+    time: Timestamp,
+    data: &'a [u8],
+    continued: bool,
+}
+
+#[derive(Debug)]
 struct Line {
+    /// Whose it is.
+    id: SessionId,
     /// Pieces of a line that is to be made readable as a whole.
     joined: Vec<u8>,
     /// The line is too long for that.
@@ -70,13 +90,26 @@ struct Line {
     sanitizer: Sanitizer,
 }
 
+impl Line {
+    fn of(id: &SessionId) -> Self {
+        Self {
+            id: id.clone(),
+            joined: Vec::new(),
+            too_long: false,
+            sanitizer: Sanitizer::default(),
+        }
+    }
+}
+
 /// Prints events.
 pub struct Printer {
     manner: Manner,
     agents: HashMap<Ulid, AgentKind>,
+    /// The session that spoke last, and its agent: mostly it speaks again.
+    speaks: (Ulid, Option<AgentKind>),
     lines: HashMap<Source, Line>,
     /// Whose line is not ended, on each of our streams.
-    open: HashMap<Stream, Source>,
+    open: [Option<Source>; 2],
     /// Runs whose program began: how their image was built is of no interest.
     began: HashSet<(Ulid, u32)>,
     codes: HashMap<(Ulid, u32), u8>,
@@ -95,8 +128,9 @@ impl Printer {
         Self {
             manner,
             agents: HashMap::new(),
+            speaks: (Ulid(0), None),
             lines: HashMap::new(),
-            open: HashMap::new(),
+            open: [None; 2],
             began: HashSet::new(),
             codes: HashMap::new(),
             pulled: HashSet::new(),
@@ -108,11 +142,54 @@ impl Printer {
     /// Tells which agent a session runs, where its first event is not shown.
     pub fn knows(&mut self, session: Ulid, agent: AgentKind) {
         self.agents.insert(session, agent);
+        self.speaks = (session, Some(agent));
+    }
+
+    fn agent(&mut self, session: Ulid) -> Option<AgentKind> {
+        if self.speaks.0 != session {
+            self.speaks = (session, self.agents.get(&session).copied());
+        }
+        self.speaks.1
     }
 
     /// Tells that a run's program began.
     pub fn began(&mut self, session: Ulid, run: u32) {
         self.began.insert((session, run));
+    }
+
+    /// Prints an event as it lies in a block: output is not copied for that.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] when nobody reads any more; `journal_failed` when it
+    /// cannot be read.
+    pub fn print_ref(
+        &mut self,
+        ui: &mut Ui,
+        (id, session): (&SessionId, Ulid),
+        event: &EventRef<'_>,
+    ) -> Result<(), Failure> {
+        let Body::Output {
+            stream,
+            continued,
+            data,
+        } = event.body
+        else {
+            return self.print(ui, &session_event((id, session), event)?);
+        };
+        let run = event.run;
+        let source = Source {
+            session,
+            run,
+            stream,
+        };
+        let piece = Piece {
+            source,
+            id,
+            time: event.time,
+            data,
+            continued,
+        };
+        self.output(ui, &piece)
     }
 
     /// Prints an event.
@@ -122,7 +199,21 @@ impl Printer {
     pub fn print(&mut self, ui: &mut Ui, event: &SessionEvent) -> Result<(), Failure> {
         let run = (event.ulid, event.event.run);
         match &event.event.kind {
-            EventKind::Output(output) => return self.output(ui, event, output),
+            EventKind::Output(output) => {
+                let source = Source {
+                    session: event.ulid,
+                    run: event.event.run,
+                    stream: output.stream,
+                };
+                let piece = Piece {
+                    source,
+                    id: &event.session,
+                    time: event.event.time,
+                    data: &output.data,
+                    continued: output.continued,
+                };
+                return self.output(ui, &piece);
+            }
             EventKind::Created { spec } => {
                 self.knows(event.ulid, spec.agent);
                 if spec.runtime == RuntimeName::Docker && !spec.pod.dockerfile {
@@ -140,7 +231,7 @@ impl Printer {
         }
         if let Some(text) = self.describe(event) {
             self.end_open_lines(ui, Stream::Stderr)?;
-            let prefix = self.prefix(event);
+            let prefix = self.prefix(&event.session);
             let building = matches!(event.event.kind, EventKind::BuildOutput { .. });
             if building && self.manner.beside == Beside::Everything {
                 self.built.insert(run);
@@ -165,121 +256,122 @@ impl Printer {
         let mut held: Vec<Source> = self.lines.keys().copied().collect();
         held.sort_by_key(|source| (source.session, source.run, source.stream));
         for source in held {
-            self.release(ui, source, "", Timestamp::default())?;
+            self.release(ui, source, Timestamp::default())?;
         }
         if self.manner.raw {
             return ui.flush();
         }
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if ui.is_terminal(stream) && self.open.remove(&stream).is_some() {
+            if ui.is_terminal(stream) && self.open[at(stream)].take().is_some() {
                 ui.bytes(stream, b"\n")?;
             }
         }
         ui.flush()
     }
 
-    fn output(
-        &mut self,
-        ui: &mut Ui,
-        event: &SessionEvent,
-        output: &Output,
-    ) -> Result<(), Failure> {
+    fn output(&mut self, ui: &mut Ui, piece: &Piece<'_>) -> Result<(), Failure> {
+        let source = piece.source;
         if self.manner.raw {
-            ui.bytes(output.stream, &output.data)?;
-            if !output.continued {
-                ui.bytes(output.stream, b"\n")?;
+            ui.bytes(source.stream, piece.data)?;
+            if !piece.continued {
+                ui.bytes(source.stream, b"\n")?;
             }
             return Ok(());
         }
-        let source = Source {
-            session: event.ulid,
-            run: event.event.run,
-            stream: output.stream,
-        };
-        let prefix = self.prefix(event);
-        let kind = self.agents.get(&event.ulid).copied();
-        let pretty = output.stream == Stream::Stdout
+        let kind = self.agent(source.session);
+        let pretty = source.stream == Stream::Stdout
             && self.manner.pretty.unwrap_or(true)
             && kind.is_some_and(|kind| kind != AgentKind::Command);
-        let line = self.lines.entry(source).or_default();
-        if !pretty || line.too_long {
-            line.too_long &= output.continued;
-            return self.show(
-                ui,
-                source,
-                &prefix,
-                event.event.time,
-                &output.data,
-                output.continued,
-            );
+        if !pretty {
+            return self.show(ui, piece);
         }
-        line.joined.extend_from_slice(&output.data);
-        if output.continued && line.joined.len() <= JOIN_MAX {
+        let line = self.line(piece);
+        if line.too_long {
+            line.too_long = piece.continued;
+            return self.show(ui, piece);
+        }
+        line.joined.extend_from_slice(piece.data);
+        if piece.continued && line.joined.len() <= JOIN_MAX {
             return Ok(());
         }
         let whole = std::mem::take(&mut line.joined);
-        line.too_long = output.continued;
-        if output.continued {
-            return self.show(ui, source, &prefix, event.event.time, &whole, true);
-        }
-        let readable = kind.and_then(|kind| agent(kind).pretty(&whole));
-        match readable {
+        line.too_long = piece.continued;
+        let data = whole.as_slice();
+        self.show_readable(ui, kind, &Piece { data, ..*piece })
+    }
+
+    fn line(&mut self, piece: &Piece<'_>) -> &mut Line {
+        let line = self.lines.entry(piece.source);
+        line.or_insert_with(|| Line::of(piece.id))
+    }
+
+    /// Shows a whole line made readable; a piece of one, or what is no event of
+    /// the agent's, as it is.
+    fn show_readable(
+        &mut self,
+        ui: &mut Ui,
+        kind: Option<AgentKind>,
+        whole: &Piece<'_>,
+    ) -> Result<(), Failure> {
+        let kind = kind.filter(|_| !whole.continued);
+        match kind.and_then(|kind| agent(kind).pretty(whole.data)) {
             Some(text) => text.lines().try_for_each(|line| {
-                self.show(
-                    ui,
-                    source,
-                    &prefix,
-                    event.event.time,
-                    line.as_bytes(),
-                    false,
-                )
+                let data = line.as_bytes();
+                self.show(ui, &Piece { data, ..*whole })
             }),
-            None => self.show(ui, source, &prefix, event.event.time, &whole, false),
+            None => self.show(ui, whole),
         }
     }
 
     /// Shows a line or a piece of one on the stream it belongs to.
-    fn show(
-        &mut self,
-        ui: &mut Ui,
-        source: Source,
-        prefix: &str,
-        time: Timestamp,
-        data: &[u8],
-        continued: bool,
-    ) -> Result<(), Failure> {
+    fn show(&mut self, ui: &mut Ui, piece: &Piece<'_>) -> Result<(), Failure> {
+        let source = piece.source;
         let stream = source.stream;
-        let mut text = Vec::new();
-        if self.open.get(&stream) != Some(&source) || self.interrupted(ui, stream) {
+        if self.open[at(stream)] != Some(source) || self.interrupted(ui, stream) {
             self.end_open_lines(ui, stream)?;
-            if !prefix.is_empty() {
-                let colour = self.colour(source.session);
-                let painted = ui.paint_on(stream, Style::Nth(colour), prefix.trim_end());
-                text.extend_from_slice(painted.as_bytes());
-                text.push(b' ');
-            }
-            if self.manner.timestamps {
-                text.extend_from_slice(format!("{time} ").as_bytes());
-            }
+            self.head(ui, piece)?;
         }
         if ui.is_terminal(stream) {
-            let sanitizer = &mut self.lines.entry(source).or_default().sanitizer;
-            let mut harmless = String::new();
-            sanitizer.push(data, &mut harmless);
-            if !continued {
-                sanitizer.end_line(&mut harmless);
-            }
-            text.extend_from_slice(harmless.as_bytes());
+            self.show_harmless(ui, piece)?;
         } else {
-            text.extend_from_slice(data);
+            ui.bytes(stream, piece.data)?;
         }
-        if continued {
-            self.open.insert(stream, source);
-        } else {
-            self.open.remove(&stream);
-            text.push(b'\n');
+        if piece.continued {
+            self.open[at(stream)] = Some(source);
+            return Ok(());
         }
-        ui.bytes(stream, &text)
+        self.open[at(stream)] = None;
+        ui.bytes(stream, b"\n")
+    }
+
+    /// What stands before a line.
+    fn head(&mut self, ui: &mut Ui, piece: &Piece<'_>) -> Result<(), Failure> {
+        let stream = piece.source.stream;
+        if self.manner.prefix > 0 {
+            let colour = self.colour(piece.source.session);
+            let prefix = self.prefix(piece.id);
+            let painted = ui.paint_on(stream, Style::Nth(colour), prefix.trim_end());
+            ui.bytes(stream, painted.as_bytes())?;
+            ui.bytes(stream, b" ")?;
+        }
+        if self.manner.timestamps {
+            ui.bytes(stream, format!("{} ", piece.time).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Shows what a piece says, without what would control the terminal.
+    fn show_harmless(&mut self, ui: &mut Ui, piece: &Piece<'_>) -> Result<(), Failure> {
+        let sanitizer = &mut self.line(piece).sanitizer;
+        if sanitizer.passes(piece.data) {
+            return ui.bytes(piece.source.stream, piece.data);
+        }
+        let mut harmless = String::with_capacity(piece.data.len());
+        sanitizer.push(piece.data, &mut harmless);
+        if !piece.continued {
+            sanitizer.end_line(&mut harmless);
+        }
+        ui.bytes(piece.source.stream, harmless.as_bytes())
     }
 
     /// On a terminal both streams are one: a line of the other ends ours.
@@ -288,14 +380,14 @@ impl Printer {
             Stream::Stdout => Stream::Stderr,
             Stream::Stderr => Stream::Stdout,
         };
-        ui.is_terminal(stream) && ui.is_terminal(other) && self.open.contains_key(&other)
+        ui.is_terminal(stream) && ui.is_terminal(other) && self.open[at(other)].is_some()
     }
 
     /// Ends lines that stand open where a line on `stream` is to come.
     fn end_open_lines(&mut self, ui: &mut Ui, stream: Stream) -> Result<(), Failure> {
         for open in [Stream::Stdout, Stream::Stderr] {
             let shared = ui.is_terminal(open) && ui.is_terminal(stream);
-            if (open == stream || shared) && self.open.remove(&open).is_some() {
+            if (open == stream || shared) && self.open[at(open)].take().is_some() {
                 ui.bytes(open, b"\n")?;
             }
         }
@@ -303,47 +395,43 @@ impl Printer {
     }
 
     fn finish_run(&mut self, ui: &mut Ui, event: &SessionEvent) -> Result<(), Failure> {
-        let prefix = self.prefix(event);
         for stream in [Stream::Stdout, Stream::Stderr] {
             let source = Source {
                 session: event.ulid,
                 run: event.event.run,
                 stream,
             };
-            self.release(ui, source, &prefix, event.event.time)?;
+            self.release(ui, source, event.event.time)?;
             self.lines.remove(&source);
         }
         Ok(())
     }
 
     /// Shows a line that was held and never ended.
-    fn release(
-        &mut self,
-        ui: &mut Ui,
-        source: Source,
-        prefix: &str,
-        time: Timestamp,
-    ) -> Result<(), Failure> {
+    fn release(&mut self, ui: &mut Ui, source: Source, time: Timestamp) -> Result<(), Failure> {
         let Some(line) = self.lines.get_mut(&source) else {
             return Ok(());
         };
-        let held = std::mem::take(&mut line.joined);
+        let (held, id) = (std::mem::take(&mut line.joined), line.id.clone());
         if held.is_empty() {
             return Ok(());
         }
-        let kind = self.agents.get(&source.session).copied();
-        match kind.and_then(|kind| agent(kind).pretty(&held)) {
-            Some(text) => text
-                .lines()
-                .try_for_each(|line| self.show(ui, source, prefix, time, line.as_bytes(), false)),
-            None => self.show(ui, source, prefix, time, &held, true),
-        }
+        let kind = self.agent(source.session);
+        let readable = kind.is_some_and(|kind| agent(kind).pretty(&held).is_some());
+        let piece = Piece {
+            source,
+            id: &id,
+            time,
+            data: &held,
+            continued: !readable,
+        };
+        self.show_readable(ui, kind, &piece)
     }
 
-    fn prefix(&self, event: &SessionEvent) -> String {
+    fn prefix(&self, id: &SessionId) -> String {
         match self.manner.prefix {
             0 => String::new(),
-            width => format!("{:width$} | ", event.session.as_str()),
+            width => format!("{:width$} | ", id.as_str()),
         }
     }
 
@@ -420,6 +508,25 @@ impl Printer {
     }
 }
 
+/// An event of a session as it goes over the wire.
+///
+/// # Errors
+/// `journal_failed` when it cannot be read.
+pub fn session_event(
+    (id, session): (&SessionId, Ulid),
+    event: &EventRef<'_>,
+) -> Result<SessionEvent, Error> {
+    let event = event.to_event().map_err(|error| {
+        let message = format!("an event of session {id} cannot be read: {error}");
+        Error::new(ErrorCode::JournalFailed, message)
+    })?;
+    Ok(SessionEvent {
+        session: id.clone(),
+        ulid: session,
+        event,
+    })
+}
+
 fn ended(event: &SessionEvent, outcome: &Outcome, code: Option<u8>) -> String {
     let id = &event.session;
     let outcome = outcome.name().replace('_', " ");
@@ -430,154 +537,4 @@ fn ended(event: &SessionEvent, outcome: &Outcome, code: Option<u8>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::ui::capture;
-    use crate::model::{Event, PodName, SessionId};
-    use proptest::prelude::*;
-
-    fn event(session: u128, kind: EventKind) -> Result<SessionEvent, crate::model::Error> {
-        let ulid = Ulid(session);
-        Ok(SessionEvent {
-            session: SessionId::new(&PodName::new("p")?, ulid),
-            ulid,
-            event: Event {
-                seq: 1,
-                run: 0,
-                time: Timestamp(0),
-                kind,
-            },
-        })
-    }
-
-    fn piece(stream: Stream, data: &[u8], continued: bool) -> EventKind {
-        EventKind::Output(Output {
-            stream,
-            data: data.to_vec(),
-            continued,
-        })
-    }
-
-    /// What is printed for pieces of sessions, on a terminal or elsewhere.
-    fn printed(
-        manner: Manner,
-        terminal: bool,
-        agent: AgentKind,
-        pieces: &[(u128, Stream, &[u8], bool)],
-    ) -> Result<(String, String), Failure> {
-        let (mut ui, out, err) = capture::ui(terminal);
-        let mut printer = Printer::new(manner);
-        for (session, stream, data, continued) in pieces {
-            printer.knows(Ulid(*session), agent);
-            let event = event(*session, piece(*stream, data, *continued))?;
-            printer.print(&mut ui, &event)?;
-        }
-        printer.finish(&mut ui)?;
-        Ok((out.text(), err.text()))
-    }
-
-    #[test]
-    fn each_stream_goes_where_it_belongs() -> Result<(), Failure> {
-        let pieces: [(u128, Stream, &[u8], bool); 3] = [
-            (1, Stream::Stdout, b"out", false),
-            (1, Stream::Stderr, b"bad", false),
-            (1, Stream::Stdout, b"\x1b[31mred\x1b[0m", false),
-        ];
-        let (out, err) = printed(Manner::default(), false, AgentKind::Command, &pieces)?;
-        assert_eq!(
-            (out.as_str(), err.as_str()),
-            ("out\n\x1b[31mred\x1b[0m\n", "bad\n")
-        );
-        let (out, _) = printed(Manner::default(), true, AgentKind::Command, &pieces)?;
-        assert_eq!(out, "out\nred\n", "no sequence reaches a terminal");
-        let raw = Manner {
-            raw: true,
-            ..Manner::default()
-        };
-        let (out, _) = printed(raw, true, AgentKind::Command, &pieces)?;
-        assert_eq!(out, "out\n\x1b[31mred\x1b[0m\n", "unless it was asked for");
-        Ok(())
-    }
-
-    #[test]
-    fn lines_of_several_sessions_do_not_mix() -> Result<(), Failure> {
-        let manner = Manner {
-            prefix: 10,
-            ..Manner::default()
-        };
-        let (out, _) = printed(
-            manner,
-            false,
-            AgentKind::Command,
-            &[
-                (1, Stream::Stdout, b"one ", true),
-                (1, Stream::Stdout, b"two ", true),
-                (2, Stream::Stdout, b"other", false),
-                (1, Stream::Stdout, b"three", false),
-                (1, Stream::Stdout, b"four", true),
-            ],
-        )?;
-        assert_eq!(
-            out,
-            "p-00000001 | one two \np-00000002 | other\np-00000001 | three\np-00000001 | four"
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn a_prompt_without_a_newline_is_ended_on_a_terminal() -> Result<(), Failure> {
-        let pieces: [(u128, Stream, &[u8], bool); 2] = [
-            (1, Stream::Stdout, b"password: ", true),
-            (1, Stream::Stderr, b"no", false),
-        ];
-        let (out, err) = printed(Manner::default(), true, AgentKind::Command, &pieces)?;
-        assert_eq!((out.as_str(), err.as_str()), ("password: \n", "no\n"));
-        Ok(())
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_shown_as_it_is() -> Result<(), Failure> {
-        let (mut ui, out, _) = capture::ui(false);
-        let mut printer = Printer::new(Manner::default());
-        printer.knows(Ulid(1), AgentKind::Claude);
-        let half = vec![b'x'; JOIN_MAX];
-        for data in [half.as_slice(), b"y"] {
-            printer.print(&mut ui, &event(1, piece(Stream::Stdout, data, true))?)?;
-        }
-        assert_eq!(out.bytes().len(), JOIN_MAX + 1);
-        printer.print(&mut ui, &event(1, piece(Stream::Stdout, b"z", false))?)?;
-        printer.print(&mut ui, &event(1, piece(Stream::Stdout, b"next", false))?)?;
-        assert!(out.text().ends_with("xyz\nnext\n"));
-        Ok(())
-    }
-
-    proptest! {
-        #[test]
-        fn however_a_line_is_cut_it_is_shown_whole(
-            lines in proptest::collection::vec(proptest::collection::vec(b'a'..=b'z', 0..40), 1..8),
-            cut in 1usize..12,
-            claude: bool,
-        ) {
-            let mut pieces: Vec<(u128, Stream, &[u8], bool)> = Vec::new();
-            for line in &lines {
-                let mut rest = line.as_slice();
-                while rest.len() > cut {
-                    let (head, tail) = rest.split_at(cut);
-                    pieces.push((1, Stream::Stdout, head, true));
-                    rest = tail;
-                }
-                pieces.push((1, Stream::Stdout, rest, false));
-            }
-            let agent = if claude { AgentKind::Claude } else { AgentKind::Command };
-            // What is no JSON has no readable form, so that it is shown as it is.
-            let shown = printed(Manner::default(), false, agent, &pieces);
-            let shown = shown.map_err(|e| TestCaseError::fail(format!("{e:?}")))?.0;
-            let mut whole = String::new();
-            for line in &lines {
-                whole.push_str(&String::from_utf8_lossy(line));
-                whole.push('\n');
-            }
-            prop_assert_eq!(shown, whole);
-        }
-    }
-}
+mod tests;

@@ -30,6 +30,17 @@ enum State {
 }
 
 impl Sanitizer {
+    /// Whether `bytes` are harmless as they are and nothing before them is open,
+    /// so that they may be shown without being looked at one by one.
+    #[must_use]
+    pub fn passes(&self, bytes: &[u8]) -> bool {
+        let plain = |byte: &u8| (b' '..=b'~').contains(byte) || *byte == b'\t';
+        // Not `all`, which would stop at each byte to ask whether to go on.
+        self.state == State::Text
+            && self.partial.is_empty()
+            && bytes.iter().fold(true, |passes, byte| passes & plain(byte))
+    }
+
     /// Puts the harmless form of `bytes` into `out`. Sequences and characters
     /// may be cut anywhere between two calls.
     pub fn push(&mut self, bytes: &[u8], out: &mut String) {
@@ -220,6 +231,9 @@ mod tests {
             sanitizer.push(&bytes, &mut whole);
             sanitizer.end_line(&mut whole);
             prop_assert!(whole.chars().all(|c| !c.is_control() || c == '\t' || c == '\n'));
+
+            let plain = Sanitizer::default().passes(&bytes);
+            prop_assert!(!plain || whole.as_bytes() == bytes);
 
             let (head, tail) = bytes.split_at(at.min(bytes.len()));
             let mut parts = String::new();

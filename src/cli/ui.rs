@@ -11,7 +11,7 @@ use super::text::{cut, sanitize};
 use crate::model::{Error, ErrorCode, Stream};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufWriter, IsTerminal, Write};
+use std::io::{self, BufRead as _, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 /// How text is set off.
@@ -68,13 +68,38 @@ pub struct Ui {
     open: Option<Stream>,
 }
 
+/// Bytes that wait to be written together.
+const TOGETHER: usize = 64 * 1024;
+
 struct Sink {
     to: Box<dyn Write + Send>,
+    /// What was not written yet; at most one of the two streams has such.
+    waits: Vec<u8>,
     terminal: bool,
     colour: bool,
 }
 
 impl Sink {
+    const fn new(to: Box<dyn Write + Send>, terminal: bool, colour: bool) -> Self {
+        Self {
+            to,
+            waits: Vec::new(),
+            terminal,
+            colour,
+        }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        if self.waits.is_empty() {
+            return Ok(());
+        }
+        let written = self.to.write_all(&self.waits);
+        self.waits.clear();
+        // One huge line must not hold its memory for the rest of the life.
+        self.waits.shrink_to(2 * TOGETHER);
+        written.and_then(|()| self.to.flush())
+    }
+
     fn paint(&self, style: Style, text: &str) -> String {
         if !self.colour {
             return text.to_owned();
@@ -108,19 +133,15 @@ impl Ui {
         };
         Self {
             // Written to directly: the standard handle would cut at every line.
-            out: Sink {
-                to: match stdout.as_fd().try_clone_to_owned() {
-                    Ok(fd) => Box::new(BufWriter::with_capacity(64 * 1024, File::from(fd))),
+            out: Sink::new(
+                match stdout.as_fd().try_clone_to_owned() {
+                    Ok(fd) => Box::new(File::from(fd)),
                     Err(_) => Box::new(stdout),
                 },
-                terminal: out_terminal,
-                colour: coloured(out_terminal),
-            },
-            err: Sink {
-                to: Box::new(stderr),
-                terminal: err_terminal,
-                colour: coloured(err_terminal),
-            },
+                out_terminal,
+                coloured(out_terminal),
+            ),
+            err: Sink::new(Box::new(stderr), err_terminal, coloured(err_terminal)),
             width,
             passing: false,
             open: None,
@@ -158,25 +179,47 @@ impl Ui {
     }
 
     /// Bytes for a stream, as they are.
+    #[inline]
     pub fn bytes(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Failure> {
-        self.clear_passing();
-        if let Some(last) = bytes.last() {
-            self.open = (*last != b'\n').then_some(stream);
+        let Some(last) = bytes.last() else {
+            return Ok(());
+        };
+        self.begin(stream)?;
+        self.open = (*last != b'\n').then_some(stream);
+        let sink = self.sink(stream);
+        sink.waits.extend_from_slice(bytes);
+        if sink.waits.len() >= TOGETHER {
+            return self.flush();
         }
+        Ok(())
+    }
+
+    /// Sees that what comes on `stream` comes after all that was given before.
+    #[inline]
+    fn begin(&mut self, stream: Stream) -> Result<(), Failure> {
+        self.clear_passing();
+        let other = match stream {
+            Stream::Stdout => &self.err,
+            Stream::Stderr => &self.out,
+        };
+        if other.waits.is_empty() {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    const fn sink(&mut self, stream: Stream) -> &mut Sink {
         match stream {
-            Stream::Stdout => self.out.to.write_all(bytes).map_err(|e| unwritable(&e)),
-            Stream::Stderr => {
-                // So that on a terminal both come in their order.
-                self.flush()?;
-                let _ = self.err.to.write_all(bytes);
-                Ok(())
-            }
+            Stream::Stdout => &mut self.out,
+            Stream::Stderr => &mut self.err,
         }
     }
 
     /// Sees that everything is written.
     pub fn flush(&mut self) -> Result<(), Failure> {
-        self.out.to.flush().map_err(|e| unwritable(&e))
+        // Only one of them has anything, so that both come in their order.
+        let _ = self.err.write_out();
+        self.out.write_out().map_err(|e| unwritable(&e))
     }
 
     /// Text on standard output in a style.
@@ -224,8 +267,9 @@ impl Ui {
 
     /// A value as one line of JSON.
     pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value).map_err(|e| not_json(&e))?;
-        self.line(&text)
+        self.begin(Stream::Stdout)?;
+        serde_json::to_writer(&mut self.out.waits, value).map_err(|e| not_json(&e))?;
+        self.bytes(Stream::Stdout, b"\n")
     }
 
     /// One value in a format that is not a table.
@@ -400,11 +444,7 @@ pub(crate) mod capture {
     /// A printer, and what it writes to standard output and standard error.
     pub(crate) fn ui(terminal: bool) -> (Ui, Captured, Captured) {
         let (out, err) = (Captured::default(), Captured::default());
-        let sink = |to: &Captured| Sink {
-            to: Box::new(to.clone()),
-            terminal,
-            colour: false,
-        };
+        let sink = |to: &Captured| Sink::new(Box::new(to.clone()), terminal, false);
         let ui = Ui {
             out: sink(&out),
             err: sink(&err),
@@ -432,12 +472,33 @@ mod tests {
         let (mut ui, out, _) = capture::ui(false);
         ui.items::<String>(Format::Json, &[])?;
         ui.items::<String>(Format::Jsonl, &[])?;
+        ui.flush()?;
         assert_eq!(out.text(), "[]\n");
         Ok(())
     }
 
     #[test]
     fn a_reader_that_has_gone_is_no_error() {
-        assert!(matches!(capture::closed().line("x"), Err(Failure::Closed)));
+        let mut ui = capture::closed();
+        let done = ui.line("x").and_then(|()| ui.flush());
+        assert!(matches!(done, Err(Failure::Closed)));
+    }
+
+    #[test]
+    fn both_streams_come_in_their_order_and_whole() -> Result<(), Failure> {
+        let (mut ui, out, err) = capture::ui(false);
+        ui.bytes(Stream::Stdout, b"one")?;
+        assert_eq!(out.text(), "");
+        ui.bytes(Stream::Stderr, b"two")?;
+        assert_eq!((out.text().as_str(), err.text().as_str()), ("one", ""));
+        ui.bytes(Stream::Stdout, &[b'x'; TOGETHER])?;
+        assert_eq!(
+            (out.bytes().len(), err.text().as_str()),
+            (TOGETHER + 3, "two")
+        );
+        ui.bytes(Stream::Stderr, b"three")?;
+        ui.flush()?;
+        assert_eq!(err.text(), "twothree");
+        Ok(())
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Exchange {
     method: Method,
     target: String,
     body: Option<Bytes>,
-    stream: bool,
+    accept: &'static str,
     any_version: bool,
     upgrade: Option<&'static str>,
 }
@@ -79,7 +79,7 @@ impl Exchange {
             method,
             target,
             body: None,
-            stream: false,
+            accept: "application/json",
             any_version: false,
             upgrade: None,
         }
@@ -118,8 +118,13 @@ impl Exchange {
     }
 
     /// Asks for a stream of lines.
-    pub(super) const fn streamed(mut self) -> Self {
-        self.stream = true;
+    pub(super) const fn streamed(self) -> Self {
+        self.accepting("application/x-ndjson")
+    }
+
+    /// Asks for an answer of this type.
+    pub(super) const fn accepting(mut self, kind: &'static str) -> Self {
+        self.accept = kind;
         self
     }
 
@@ -136,16 +141,11 @@ impl Exchange {
     }
 
     fn request(&self, body: Outgoing) -> Result<Request<Outgoing>> {
-        let accept = if self.stream {
-            "application/x-ndjson"
-        } else {
-            "application/json"
-        };
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(&self.target)
             .header(header::HOST, "cldpd")
-            .header(header::ACCEPT, accept)
+            .header(header::ACCEPT, self.accept)
             .header(VERSION_HEADER, VERSION);
         if self.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");

@@ -13,7 +13,9 @@
 //! | `connection.rs` | one request, one answer |
 //! | `verbs.rs`, `files.rs` | the methods |
 //! | `lines.rs`, `stream.rs` | streams of events |
+//! | `blocks.rs` | the same as blocks of the journal, decoded here |
 
+mod blocks;
 mod connection;
 mod exec;
 mod files;
@@ -26,6 +28,7 @@ mod stream;
 pub(crate) mod testing;
 mod verbs;
 
+pub use blocks::Chunk;
 pub use connection::Client;
 pub use exec::{Exec, Feed};
 pub use home::{HOME_VARIABLE, Home};

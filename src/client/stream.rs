@@ -6,7 +6,7 @@
 //! proper end.
 
 use super::connection::{Client, Exchange};
-use super::lines::{LINE_MAX, LineDecoder};
+use super::lines::{LINE_MAX, LineDecoder, TooLong};
 use crate::model::api::{
     EventsQuery, FirehoseEvent, FirehoseQuery, PodBuildEvent, PodBuildRequest, SearchItem,
     SearchQuery,
@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http_body_util::BodyExt as _;
 use hyper::Method;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
@@ -35,17 +35,44 @@ const GOOD: Duration = Duration::from_secs(2);
 
 /// Where a stream comes from, and where it stands.
 pub(super) trait Feed: Send + 'static {
-    /// What it gives.
-    type Event: DeserializeOwned + Send + 'static;
+    /// What makes of a body's bytes what it gives.
+    type Parser: Parser;
 
     /// The request for what has not been given.
     fn request(&self) -> Result<Exchange>;
 
     /// Takes note of an event that is being given.
-    fn advance(&mut self, event: &Self::Event);
+    fn advance(&mut self, event: &ItemOf<Self>);
 
     /// Takes note that the connection broke.
     fn broke(&mut self) {}
+}
+
+/// What a feed gives.
+pub(super) type ItemOf<F> = <<F as Feed>::Parser as Parser>::Item;
+
+/// Takes a body apart, however its bytes come.
+pub(super) trait Parser: Default + Send + 'static {
+    /// What stands in it.
+    type Item: Send + 'static;
+
+    /// Takes further bytes. What was in those before must have been taken out.
+    fn push(&mut self, bytes: Bytes);
+
+    /// What comes next.
+    fn next(&mut self) -> Parsed<Self::Item>;
+}
+
+/// What comes next in a body.
+pub(super) enum Parsed<T> {
+    /// This.
+    Item(T),
+    /// Bytes are missing to tell.
+    More,
+    /// The proper end.
+    End,
+    /// The body says so, or cannot be understood.
+    Failed(Error),
 }
 
 /// A session's events.
@@ -64,7 +91,7 @@ impl SessionFeed {
 }
 
 impl Feed for SessionFeed {
-    type Event = SessionEvent;
+    type Parser = JsonLines<SessionEvent>;
 
     fn request(&self) -> Result<Exchange> {
         Exchange::new(Method::GET, &["sessions", &self.session, "events"])
@@ -78,7 +105,7 @@ impl Feed for SessionFeed {
             self.session = event.ulid.to_string();
         }
         self.query.after = Some(event.event.seq);
-        self.query.tail = None;
+        (self.query.tail, self.query.last) = (None, None);
     }
 }
 
@@ -100,7 +127,7 @@ impl Firehose {
 }
 
 impl Feed for Firehose {
-    type Event = FirehoseEvent;
+    type Parser = JsonLines<FirehoseEvent>;
 
     fn request(&self) -> Result<Exchange> {
         Exchange::new(Method::GET, &["events"])
@@ -139,7 +166,7 @@ impl BuildFeed {
 }
 
 impl Feed for BuildFeed {
-    type Event = PodBuildEvent;
+    type Parser = JsonLines<PodBuildEvent>;
 
     fn request(&self) -> Result<Exchange> {
         Exchange::new(Method::POST, &["pods", &self.pod, "build"])
@@ -164,7 +191,7 @@ impl SearchFeed {
 }
 
 impl Feed for SearchFeed {
-    type Event = SearchItem;
+    type Parser = JsonLines<SearchItem>;
 
     fn request(&self) -> Result<Exchange> {
         Exchange::new(Method::GET, &["search"])
@@ -218,10 +245,10 @@ impl Patience {
 }
 
 /// The stream of one request.
-pub(super) async fn once<F: Feed>(client: &Client, feed: F) -> Result<EventStream<F::Event>> {
+pub(super) async fn once<F: Feed>(client: &Client, feed: F) -> Result<EventStream<ItemOf<F>>> {
     let exchange = feed.request()?;
     let body = client.open_stream(&exchange).await?;
-    let events = Events::<F::Event>::new(body);
+    let events = Events::<F::Parser>::new(body);
     let state = Some((client.clone(), exchange, events));
     Ok(stream::unfold(state, |state| async move {
         let (client, exchange, mut events) = state?;
@@ -236,7 +263,7 @@ pub(super) async fn once<F: Feed>(client: &Client, feed: F) -> Result<EventStrea
 }
 
 /// The stream of as many requests as it takes.
-pub(super) async fn follow<F: Feed>(client: &Client, feed: F) -> Result<EventStream<F::Event>> {
+pub(super) async fn follow<F: Feed>(client: &Client, feed: F) -> Result<EventStream<ItemOf<F>>> {
     let mut follower = Follower {
         client: client.clone(),
         feed,
@@ -260,7 +287,7 @@ struct Follower<F: Feed> {
     client: Client,
     feed: F,
     patience: Patience,
-    events: Option<Events<F::Event>>,
+    events: Option<Events<F::Parser>>,
 }
 
 impl<F: Feed> Follower<F> {
@@ -272,7 +299,7 @@ impl<F: Feed> Follower<F> {
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<Option<F::Event>> {
+    async fn next(&mut self) -> Result<Option<ItemOf<F>>> {
         loop {
             let Some(events) = &mut self.events else {
                 match self.open().await {
@@ -317,10 +344,58 @@ enum Break {
 }
 
 /// The events of one body.
-struct Events<T> {
+struct Events<P> {
     body: Incoming,
+    parser: P,
+}
+
+impl<P: Parser> Events<P> {
+    fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            parser: P::default(),
+        }
+    }
+
+    /// The next event; none at the proper end.
+    async fn next(&mut self) -> Result<Option<P::Item>, Break> {
+        loop {
+            match self.parser.next() {
+                Parsed::Item(item) => return Ok(Some(item)),
+                Parsed::End => return Ok(None),
+                Parsed::Failed(error) => return Err(Break::Error(error)),
+                Parsed::More => self.fill().await?,
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Break> {
+        match self.body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    self.parser.push(data);
+                }
+                Ok(())
+            }
+            Some(Err(e)) => Err(Break::Connection(e.to_string())),
+            None => Err(Break::Connection("it ended too early".to_owned())),
+        }
+    }
+}
+
+/// One JSON document a line.
+pub(super) struct JsonLines<T> {
     lines: LineDecoder,
     event: PhantomData<fn() -> T>,
+}
+
+impl<T> Default for JsonLines<T> {
+    fn default() -> Self {
+        Self {
+            lines: LineDecoder::new(LINE_MAX),
+            event: PhantomData,
+        }
+    }
 }
 
 /// A line that is no event.
@@ -332,62 +407,46 @@ struct Control {
     error: Option<Error>,
 }
 
-impl<T: DeserializeOwned> Events<T> {
-    fn new(body: Incoming) -> Self {
-        Self {
-            body,
-            lines: LineDecoder::new(LINE_MAX),
-            event: PhantomData,
-        }
+impl<T: DeserializeOwned + Send + 'static> Parser for JsonLines<T> {
+    type Item = T;
+
+    fn push(&mut self, bytes: Bytes) {
+        self.lines.push(bytes);
     }
 
-    /// The next event; none at the proper end.
-    async fn next(&mut self) -> Result<Option<T>, Break> {
+    fn next(&mut self) -> Parsed<T> {
         loop {
-            let line = self.lines.next_line().map_err(|_| {
-                Break::Error(Error::new(
-                    ErrorCode::Internal,
-                    format!("the daemon sent an event of more than {LINE_MAX} bytes"),
-                ))
-            })?;
-            match line {
+            match self.lines.next_line() {
                 // A blank line keeps a connection alive and says nothing.
-                Some(line) if line.is_empty() => {}
-                Some(line) => return read_line(&line),
-                None => self.fill().await?,
-            }
-        }
-    }
-
-    async fn fill(&mut self) -> Result<(), Break> {
-        match self.body.frame().await {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.lines.push(data);
+                Ok(Some(line)) if line.is_empty() => {}
+                Ok(Some(line)) => return read_line(&line),
+                Ok(None) => return Parsed::More,
+                Err(TooLong) => {
+                    return Parsed::Failed(Error::new(
+                        ErrorCode::Internal,
+                        format!("the daemon sent an event of more than {LINE_MAX} bytes"),
+                    ));
                 }
-                Ok(())
             }
-            Some(Err(e)) => Err(Break::Connection(e.to_string())),
-            None => Err(Break::Connection("it ended too early".to_owned())),
         }
     }
 }
 
-fn read_line<T: DeserializeOwned>(line: &[u8]) -> Result<Option<T>, Break> {
+fn read_line<T: DeserializeOwned>(line: &[u8]) -> Parsed<T> {
     // Nearly every line is an event, so that is tried first.
     let not_event = match serde_json::from_slice(line) {
-        Ok(event) => return Ok(Some(event)),
+        Ok(event) => return Parsed::Item(event),
         Err(e) => e,
     };
     match serde_json::from_slice(line) {
         Ok(Control {
             error: Some(error), ..
-        }) => Err(Break::Error(error)),
-        Ok(Control { end: true, .. }) => Ok(None),
-        Ok(Control { .. }) | Err(_) => Err(Break::Error(Error::new(
+        }) => Parsed::Failed(error),
+        Ok(Control { end: true, .. }) => Parsed::End,
+        Ok(Control { .. }) | Err(_) => Parsed::Failed(Error::new(
             ErrorCode::Internal,
             format!("the daemon sent an event that is not understood: {not_event}"),
-        ))),
+        )),
     }
 }
 

@@ -1,8 +1,9 @@
 //! A daemon that answers what a test tells it to, in order.
 
 use super::{Client, Home, Launcher, VERSION};
+use crate::block::{Encoder, event_ref};
 use crate::model::api::VERSION_HEADER;
-use crate::model::{Error, ErrorCode, Result};
+use crate::model::{Error, ErrorCode, Event, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
@@ -18,7 +19,7 @@ pub(crate) enum Answer {
     Body {
         status: u16,
         version: Option<&'static str>,
-        body: String,
+        body: Vec<u8>,
     },
 }
 
@@ -35,7 +36,12 @@ impl Answer {
         Self::body(200, parts.concat())
     }
 
-    fn body(status: u16, body: String) -> Self {
+    pub(crate) fn bytes(parts: &[&[u8]]) -> Self {
+        Self::body(200, parts.concat())
+    }
+
+    fn body(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
         Self::Body {
             status,
             version: Some(VERSION),
@@ -65,6 +71,15 @@ pub(crate) fn event(seq: u64) -> String {
          \"run\":0,\"time\":\"2026-01-01T00:00:00Z\",\"kind\":\"output\",\
          \"stream\":\"stdout\",\"data\":\"line {seq}\"}}\n"
     )
+}
+
+/// One block, with the events that [`event`] has under these numbers.
+pub(crate) fn block(seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    for event in seqs.filter_map(|seq| serde_json::from_str::<Event>(&event(seq)).ok()) {
+        encoder.push(event_ref(&event, b""));
+    }
+    encoder.finish().remove(0).bytes
 }
 
 pub(crate) fn runtime_error(e: std::io::Error) -> Error {
@@ -181,8 +196,9 @@ async fn serve(
     );
     stream.write_all(head.as_bytes()).await?;
     if !body.is_empty() {
-        let chunk = format!("{:x}\r\n{body}\r\n", body.len());
-        stream.write_all(chunk.as_bytes()).await?;
+        let length = format!("{:x}\r\n", body.len());
+        let chunk = [length.as_bytes(), &body, b"\r\n"].concat();
+        stream.write_all(&chunk).await?;
     }
     stream.write_all(b"0\r\n\r\n").await?;
     stream.shutdown().await

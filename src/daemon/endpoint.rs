@@ -24,6 +24,8 @@ pub(super) enum Gives {
     Upgrade(&'static str),
     /// A tar archive.
     Archive,
+    /// Bytes of this type.
+    Bytes(&'static str),
 }
 
 /// A method and a path, what is to be known of them, and who serves them.
@@ -155,6 +157,12 @@ impl Endpoint {
     /// Its answer is text of this type.
     pub(super) const fn text(mut self, kind: &'static str) -> Self {
         self.gives = Gives::Text(kind);
+        self
+    }
+
+    /// Its answer is bytes of this type.
+    pub(super) const fn gives_bytes(mut self, kind: &'static str) -> Self {
+        self.gives = Gives::Bytes(kind);
         self
     }
 

@@ -218,6 +218,7 @@ fn reference(schema: &Map<String, Value>) -> String {
 fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     let content = match endpoint.gives {
         Gives::Archive => archive(),
+        Gives::Bytes(kind) => json!({kind: {"schema": {"type": "string", "format": "binary"}}}),
         Gives::Json(schema) => json!({"application/json": {"schema": schema(&mut schemas.given)}}),
         Gives::Text(kind) => json!({kind: {"schema": {"type": "string"}}}),
         Gives::Stream(schema) => {
@@ -248,7 +249,7 @@ fn responses(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
         Gives::Upgrade(_) => json!({}),
     };
     let (status_of, says) = match endpoint.gives {
-        Gives::Json(_) | Gives::Text(_) => ("200", "Done."),
+        Gives::Json(_) | Gives::Text(_) | Gives::Bytes(_) => ("200", "Done."),
         Gives::Archive => (
             "200",
             "A tar archive, as it is read; one that breaks off without its end has failed, and the \

@@ -97,54 +97,90 @@ pub(super) trait Source: Send + 'static {
     fn cursor(event: &Self::Event) -> String;
 }
 
+/// A body that is made piece by piece.
+pub(super) trait Pieces: Send + 'static {
+    /// Its type.
+    fn kind(&self) -> &'static str;
+    /// The next piece; none at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+    /// The last piece: what tells the proper end, or an error, from a break.
+    fn ending(&self, error: Option<&Error>) -> Vec<u8>;
+}
+
 /// Streams events until their end, the client's, or the daemon's. The proper
 /// end is told by a last line, so that a client knows it from a break.
 pub(super) fn stream<S: Source>(
-    mut source: S,
+    source: S,
     sse: bool,
     context: &Context,
     active: Active,
 ) -> Response {
+    send(Lines { source, sse }, context, active)
+}
+
+/// Sends a body until its end, the client's, or the daemon's.
+pub(super) fn send<P: Pieces>(mut pieces: P, context: &Context, active: Active) -> Response {
     let (leaving, stopped) = (context.streams.clone(), context.stopped.clone());
     let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, Infallible>>(BATCHES);
+    let kind = pieces.kind();
     tokio::spawn(async move {
         let _active = active;
         let feed = async {
             loop {
-                let (chunk, over) = match source.next().await {
-                    Ok(Some(events)) => (render::<S>(&events, sse), false),
-                    Ok(None) => (
-                        ending("end", &serde_json::json!({ "end": true }), sse),
-                        true,
-                    ),
-                    Err(error) => {
-                        let line = serde_json::json!({ "error": error });
-                        (ending("error", &line, sse), true)
-                    }
+                let (piece, over) = match pieces.next().await {
+                    Ok(Some(piece)) => (piece, false),
+                    Ok(None) => (pieces.ending(None), true),
+                    Err(error) => (pieces.ending(Some(&error)), true),
                 };
-                if sender.send(Ok(Bytes::from(chunk))).await.is_err() || over {
+                if sender.send(Ok(Bytes::from(piece))).await.is_err() || over {
                     return;
                 }
             }
         };
-        tokio::select! {
-            () = feed => {}
-            () = leaving.cancelled() => {
-                if stopped.is_cancelled() {
-                    let line = serde_json::json!({ "error": super::stopped() });
-                    // Where there is no room for it, the client finds out by itself.
-                    let _ = sender.try_send(Ok(Bytes::from(ending("error", &line, sse))));
-                }
-            }
-            () = sender.closed() => {}
+        let left = tokio::select! {
+            () = feed => false,
+            () = leaving.cancelled() => true,
+            () = sender.closed() => false,
+        };
+        if left && stopped.is_cancelled() {
+            let last = pieces.ending(Some(&super::stopped()));
+            // Where there is no room for it, the client finds out by itself.
+            let _ = sender.try_send(Ok(Bytes::from(last)));
         }
     });
-    let kind = if sse { SSE } else { NDJSON };
     (
         [(header::CONTENT_TYPE, kind)],
         Body::from_stream(ReceiverStream::new(receiver)),
     )
         .into_response()
+}
+
+/// Events as lines of JSON or as server-sent events.
+struct Lines<S> {
+    source: S,
+    sse: bool,
+}
+
+impl<S: Source> Pieces for Lines<S> {
+    fn kind(&self) -> &'static str {
+        if self.sse { SSE } else { NDJSON }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        let events = self.source.next().await?;
+        Ok(events.map(|events| render::<S>(&events, self.sse)))
+    }
+
+    fn ending(&self, error: Option<&Error>) -> Vec<u8> {
+        let (name, line) = match error {
+            None => ("end", serde_json::json!({ "end": true })),
+            Some(error) => ("error", serde_json::json!({ "error": error })),
+        };
+        match self.sse {
+            true => format!("event: {name}\ndata: {line}\n\n").into_bytes(),
+            false => format!("{line}\n").into_bytes(),
+        }
+    }
 }
 
 fn render<S: Source>(events: &[S::Event], sse: bool) -> Vec<u8> {
@@ -158,11 +194,4 @@ fn render<S: Source>(events: &[S::Event], sse: bool) -> Vec<u8> {
         out.extend_from_slice(if sse { b"\n\n" } else { b"\n" });
     }
     out
-}
-
-fn ending(name: &str, line: &serde_json::Value, sse: bool) -> Vec<u8> {
-    match sse {
-        true => format!("event: {name}\ndata: {line}\n\n").into_bytes(),
-        false => format!("{line}\n").into_bytes(),
-    }
 }

@@ -18,6 +18,7 @@
 //! | `POST /v1/sessions/{ref}/exec` | [`ExecRequest`] → the connection, see [`exec`](super::exec) |
 //! | `GET /v1/sessions/{ref}/wait?run=N` | → [`WaitResponse`], when that run (default: all) is over |
 //! | `GET /v1/sessions/{ref}/events?…` | [`EventsQuery`] → [`SessionEvent`]s, NDJSON or SSE |
+//! | `GET /v1/sessions/{ref}/blocks?…` | [`EventsQuery`] → the same as the journal has them, see [`block::stream`](crate::block::stream) |
 //! | `GET /v1/sessions/{ref}/archive?path=…` | → a tar archive of that file or directory |
 //! | `PUT /v1/sessions/{ref}/archive?path=…` | [`UploadQuery`], a tar archive → [`PathStat`] of the directory |
 //! | `GET /v1/sessions/{ref}/archive/stat?path=…` | → [`PathStat`] |

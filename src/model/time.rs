@@ -1,6 +1,6 @@
 //! Points in time, as they are recorded.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::DateTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::time::Duration;
@@ -57,9 +57,40 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time: DateTime<Utc> = DateTime::from_timestamp_nanos(self.0);
-        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Nanos, true))
+        // Each line of a log may begin with one, so that this is done by hand.
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        let mut put = |range: std::ops::Range<usize>, mut value: u64| {
+            for at in range.rev() {
+                text[at] = b'0' + (value % 10) as u8;
+                value /= 10;
+            }
+        };
+        let seconds = self.0.div_euclid(1_000_000_000);
+        let (year, month, day) = civil(seconds.div_euclid(86_400));
+        let of_day = seconds.rem_euclid(86_400) as u64;
+        put(0..4, year);
+        put(5..7, month);
+        put(8..10, day);
+        put(11..13, of_day / 3_600);
+        put(14..16, of_day / 60 % 60);
+        put(17..19, of_day % 60);
+        put(20..29, self.0.rem_euclid(1_000_000_000) as u64);
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
+}
+
+/// The date so many days after 1 January 1970, in the Gregorian calendar: counted
+/// from 1 March of the year 0, so that a leap day is the last of its year.
+const fn civil(days: i64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let years = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * years + years / 4 - years / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = years + era * 400 + (month <= 2) as i64;
+    (year as u64, month as u64, day as u64)
 }
 
 impl Serialize for Timestamp {
@@ -72,5 +103,22 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{SecondsFormat, Utc};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_time_is_written_as_rfc_3339_has_it(time: i64) {
+            let theirs: DateTime<Utc> = DateTime::from_timestamp_nanos(time);
+            let text = Timestamp(time).to_string();
+            prop_assert_eq!(&text, &theirs.to_rfc3339_opts(SecondsFormat::Nanos, true));
+            prop_assert_eq!(Timestamp::parse(&text), Ok(Timestamp(time)));
+        }
     }
 }

@@ -147,26 +147,10 @@ impl Reader {
         outputs: u64,
         matches: &dyn Fn(&Event) -> bool,
     ) -> Result<u64, StoreError> {
-        let mut seq = self.last_seq(ulid)?;
-        let mut left = outputs;
-        if left == 0 {
-            return Ok(seq);
-        }
-        while seq > 0 {
-            let block = self.block(ulid, seq)?;
-            let events = self.whole(ulid, &block)?;
-            // It may have been merged meanwhile with those that were counted already.
-            for event in events.iter().rev().filter(|event| event.seq <= seq) {
-                if matches(event) {
-                    left -= 1;
-                }
-                if left == 0 {
-                    return Ok(event.seq - 1);
-                }
-            }
-            seq = block.header().first_seq - 1;
-        }
-        Ok(0)
+        let last = self.last_seq(ulid)?;
+        self.last_events(ulid, (0, last), outputs, &|event| {
+            event.to_event().is_ok_and(|event| matches(&event))
+        })
     }
 
     /// The number after which all events are of `time` or later.
@@ -238,15 +222,7 @@ impl Reader {
         Block::decode_into(&stored, memory).map_err(|e| damaged(ulid, seq, e))
     }
 
-    fn whole(&self, ulid: Ulid, block: &Block) -> Result<Vec<Event>, StoreError> {
-        block
-            .events()
-            .map(|event| event.and_then(EventRef::to_event))
-            .collect::<Result<_, _>>()
-            .map_err(|e| damaged(ulid, block.header().first_seq, e))
-    }
-
-    fn stored(&self, ulid: Ulid, seq: u64) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn stored(&self, ulid: Ulid, seq: u64) -> Result<Vec<u8>, StoreError> {
         let stored = self.shared.view()?.block_at(ulid, seq);
         stored.map_err(|e| self.explain(ulid, e))
     }

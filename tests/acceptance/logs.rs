@@ -264,3 +264,87 @@ fn a118_history_outlives_the_container() {
     assert_eq!(env.cldpd(["sessions", "-aq"]).run().ok(), "");
     env.cldpd(["logs", &id]).run().code(124);
 }
+
+#[test]
+fn the_last_lines_are_whole_and_the_last_events_are_all_there_is() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("last").plain().make();
+    let id = env.start(&[&pod, "--prompt", "[[lines 9]][[long 200000]][[raw 656e64]]"]);
+    assert_eq!(env.wait(&id), 0);
+    let logs = |args: &[&str]| env.cldpd([&["logs", &id], args].concat()).run().code(0);
+    // A line of several pieces is one line, and so is one without an end.
+    assert_eq!(logs(&["-n", "1"]).text(), "end");
+    let two = logs(&["-n", "2"]).text();
+    assert_eq!((two.len(), &two[200_000..]), (200_004, "\nend"));
+    let three = logs(&["-n", "3", "--raw"]).text();
+    assert!(three.starts_with("line 0000009\nabcd"), "{}", &three[..20]);
+    // Where events are printed, events are counted.
+    let all = env.events(&id);
+    for count in [0, 1, 2, 7, all.len(), all.len() + 5] {
+        let number = count.to_string();
+        let last = logs(&["-n", &number, "--format", "jsonl"]).jsonl();
+        assert_eq!(last, all[all.len().saturating_sub(count)..], "{count}");
+        let follow = logs(&["-f", "-n", &number, "--json"]).jsonl();
+        assert_eq!(follow, last, "{count}");
+    }
+    assert_eq!(logs(&["-n", "1", "--json"]).jsonl()[0]["kind"], "run_ended");
+}
+
+#[test]
+fn lines_are_found_by_what_is_in_them() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.local_pod("found").plain().make();
+    // The line is recorded in pieces, since it is open for more than a second.
+    let prompt = format!(
+        "[[lines 500]][[open needle-in-]][[sleep 1200]][[open a-hay]][[sleep 1200]][[print stack]]\
+         [[err no Luck]][[print ready]]{}[[print unlucky]][[print end]]",
+        gate.hold()
+    );
+    let id = env.start(&[&pod, "--prompt", &prompt]);
+    env.await_line(&id, "ready");
+    let follow = env
+        .cldpd(["logs", "-f", "-n", "2", "--grep", "(?i)luck|stack", &id])
+        .spawn();
+    let whole = "needle-in-a-haystack\n";
+    follow.line(whole.trim_end());
+    gate.open();
+    let output = follow.finish().code(0);
+    assert_eq!(output.text(), format!("{whole}unlucky\n"));
+    assert_eq!(output.stderr, "no Luck\n");
+
+    let logs = |args: &[&str]| env.cldpd([&["logs", &id], args].concat()).run().code(0);
+    assert_eq!(logs(&["--grep", "^needle.*stack$"]).text(), whole);
+    assert_eq!(logs(&["--raw", "--grep", "haystack"]).text(), whole);
+    assert_eq!(
+        logs(&["--grep", "^stack"]).text(),
+        "",
+        "that is within a line"
+    );
+    assert_eq!(
+        logs(&["--grep", "0(1|2)$", "-n", "3"]).text(),
+        "line 0000302\nline 0000401\nline 0000402\n"
+    );
+    assert_eq!(
+        logs(&["--grep", "0000001|ready", "-n", "9"]).text(),
+        "line 0000001\nready\n"
+    );
+    assert_eq!(
+        logs(&["--grep", "k", "--stream", "stderr", "-n", "1"]).stderr,
+        "no Luck\n"
+    );
+    assert_eq!(logs(&["--grep", "line", "-n", "0"]).text(), "");
+    let events = logs(&["--grep", "needle|ready", "--json"]).jsonl();
+    assert!(
+        events.iter().all(|event| event["kind"] == "output"),
+        "{events:?}"
+    );
+    let said: String = events
+        .iter()
+        .filter_map(|event| event["data"].as_str())
+        .collect();
+    assert_eq!(said, "needle-in-a-haystackready");
+
+    let wrong = env.cldpd(["logs", "--grep", "a(b", &id]).run().code(2);
+    assert!(wrong.stderr.contains("unclosed group"), "{}", wrong.stderr);
+}

@@ -1,5 +1,6 @@
 //! The API as its clients see it: over the socket, held against its own description.
 
+mod blocks;
 mod client;
 mod lines;
 mod log;

@@ -203,6 +203,15 @@ fn real_answers_fit_their_descriptions() {
         let events = api.ask("GET", "/v1/sessions/{session}/events", &[session], None);
         assert_eq!(events.lines().last(), Some(&json!({"end": true})));
     }
+    let blocks = "/v1/sessions/{session}/blocks";
+    api.ask_query(
+        "GET",
+        blocks,
+        &[&first],
+        "?last=3&until=2100-01-01T00:00:00Z",
+        None,
+        200,
+    );
     let query = "?after=3&run=0&stream=stdout&follow=true";
     api.ask_query(
         "GET",

@@ -145,7 +145,10 @@ async fn show(context: &mut Context, mut exec: Exec, signals: &mut Signals) -> D
                 context.ui.bytes(Stream::Stdout, &bytes)?;
                 context.ui.flush()?;
             }
-            Output::Stderr(bytes) => context.ui.bytes(Stream::Stderr, &bytes)?,
+            Output::Stderr(bytes) => {
+                context.ui.bytes(Stream::Stderr, &bytes)?;
+                context.ui.flush()?;
+            }
             Output::Taken(_) => {}
             Output::Exited { code, .. } => {
                 context.ui.flush()?;

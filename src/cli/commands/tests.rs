@@ -1,10 +1,11 @@
 //! What command lines mean.
 
 use super::{Command, run_async};
+use crate::block::stream::control;
 use crate::cli::Context;
 use crate::cli::args::Cli;
 use crate::cli::error::Failure;
-use crate::client::testing::{Answer, Server, event};
+use crate::client::testing::{Answer, Server, block, event};
 use crate::model::api::StartRequest;
 use crate::model::{Error, ErrorCode};
 use clap::{CommandFactory as _, Parser as _};
@@ -143,6 +144,11 @@ fn daemon() -> Result<Server, Error> {
             ("GET", "/v1/sessions") => serde_json::json!([]),
             (_, path) if path.ends_with("/events") => {
                 return Answer::stream(&[&event(1), &event(2), "{\"end\":true}\n"]);
+            }
+            (_, path) if path.ends_with("/blocks") => {
+                let begin = control(&serde_json::json!({ "after": 0 }));
+                let end = control(&serde_json::json!({ "end": true }));
+                return Answer::bytes(&[&begin, &block(1..=2), &end]);
             }
             (_, path) if path.ends_with("/wait") => serde_json::json!({
                 "id": ID, "run": 0, "outcome": "failed", "code": 7, "exit_code": 7,

@@ -1,12 +1,14 @@
-//! `GET /v1/sessions/{session}/events`
+//! `GET /v1/sessions/{session}/events`, and the same as blocks
 
 use super::sessions::misunderstood;
 use crate::actors::Follow;
+use crate::block::CONTENT_TYPE;
+use crate::block::stream::control;
 use crate::daemon::endpoint::Endpoint;
-use crate::daemon::respond::{Failure, Source, last_event_id, stream, wants_sse};
+use crate::daemon::respond::{Failure, Pieces, Source, last_event_id, send, stream, wants_sse};
 use crate::daemon::server::Context;
 use crate::model::api::EventsQuery;
-use crate::model::{ErrorCode, Result, SessionEvent};
+use crate::model::{Error, ErrorCode, Result, SessionEvent};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
@@ -26,7 +28,62 @@ pub(super) fn endpoint() -> Endpoint {
         ])
 }
 
-pub(super) async fn logs(
+pub(super) fn blocks() -> Endpoint {
+    Endpoint::get("/v1/sessions/{session}/blocks", "blocks", stored)
+        .says(
+            "A session's events as blocks of the journal, compressed: the fastest way to all of \
+             them. Blocks are sent whole, also where not all of their events were asked for. What \
+             stands in the body says `src/block/stream.rs`.",
+        )
+        .query::<EventsQuery>()
+        .gives_bytes(CONTENT_TYPE)
+        .fails(&[
+            ErrorCode::SessionNotFound,
+            ErrorCode::Ambiguous,
+            ErrorCode::Gone,
+        ])
+}
+
+async fn stored(
+    State(context): State<Context>,
+    Path(session): Path<String>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(misunderstood)?;
+    let follow = context.handle.events(&session, query).await?;
+    let active = context.activity.begin();
+    let begun = false;
+    Ok(send(Blocks { follow, begun }, &context, active))
+}
+
+/// Blocks, between a control that says where they begin and one that says how they end.
+struct Blocks {
+    follow: Follow,
+    begun: bool,
+}
+
+impl Pieces for Blocks {
+    fn kind(&self) -> &'static str {
+        CONTENT_TYPE
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let after = self.follow.at();
+            return Ok(Some(control(&serde_json::json!({ "after": after }))));
+        }
+        self.follow.next_blocks().await
+    }
+
+    fn ending(&self, error: Option<&Error>) -> Vec<u8> {
+        control(&match error {
+            None => serde_json::json!({ "end": true }),
+            Some(error) => serde_json::json!({ "error": error }),
+        })
+    }
+}
+
+async fn logs(
     State(context): State<Context>,
     Path(session): Path<String>,
     query: Result<Query<EventsQuery>, QueryRejection>,

@@ -40,6 +40,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         exec::endpoint(),
         wait::endpoint(),
         logs::endpoint(),
+        logs::blocks(),
         cp::read(),
         cp::write(),
         cp::stat(),

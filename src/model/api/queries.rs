@@ -54,10 +54,13 @@ pub struct EventsQuery {
     /// Events after this seq.
     #[serde(default)]
     pub after: Option<u64>,
-    /// Only the last so many output events (before going on live). Other kinds
-    /// of event between them are given too.
+    /// Only the last so many lines of output (before going on live). Other kinds
+    /// of event between and after them are given too.
     #[serde(default)]
     pub tail: Option<u64>,
+    /// Only the last so many events, of whatever kind (before going on live).
+    #[serde(default)]
+    pub last: Option<u64>,
     /// Since this time.
     #[serde(default)]
     pub since: Option<Timestamp>,
@@ -73,6 +76,18 @@ pub struct EventsQuery {
     /// Go on with what comes, until the session (or the run asked for) is over.
     #[serde(default)]
     pub follow: bool,
+}
+
+impl EventsQuery {
+    /// Whether an event is among those that are asked for, wherever it lies:
+    /// `stream` is where it is output, none for other kinds.
+    #[must_use]
+    pub fn takes(&self, run: u32, time: Timestamp, stream: Option<Stream>) -> bool {
+        self.run.is_none_or(|only| run == only)
+            && self.since.is_none_or(|since| time >= since)
+            && self.until.is_none_or(|until| time <= until)
+            && self.stream.is_none_or(|only| stream == Some(only))
+    }
 }
 
 /// Which events of all sessions.

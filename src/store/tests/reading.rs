@@ -262,3 +262,94 @@ fn firehose_cursors_are_text() {
         assert_eq!(bad.parse::<FirehoseCursor>(), Err(BadCursor), "{bad}");
     }
 }
+
+#[test]
+fn blocks_come_as_they_lie_and_cover_what_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let claim = journal.claim(S).unwrap();
+    for seq in 1..=70 {
+        commit_one(&mut journal, append(S, claim.generation, lines(seq, 1)));
+    }
+    let wide: Vec<Event> = (71..=90)
+        .map(|seq| event(seq, output(vec![seq as u8; 60_000])))
+        .collect();
+    commit_one(&mut journal, append(S, claim.generation, wide));
+    let reader = journal.reader();
+    let all = read_all(&reader, S).unwrap();
+    for (after, max_bytes) in [(0, 1), (0, usize::MAX), (33, 1), (69, 5_000), (89, 1)] {
+        let mut seqs = Vec::new();
+        let mut at = after;
+        while let Some(stored) = reader.blocks(S, at, max_bytes).unwrap() {
+            let mut frames = block::Frames::default();
+            frames.push(&stored.bytes);
+            while let Some(block::Frame::Block(header, bytes)) = frames.next_frame().unwrap() {
+                let block = block::Block::decode(&bytes).unwrap();
+                assert_eq!(block.header(), &header);
+                for event in block.events() {
+                    let event = event.unwrap().to_event().unwrap();
+                    if event.seq > at {
+                        assert_eq!(event, all[event.seq as usize - 1]);
+                        seqs.push(event.seq);
+                    }
+                }
+                at = header.last_seq();
+            }
+            assert_eq!(
+                (at, all[at as usize - 1].time),
+                (stored.last_seq, stored.last_time)
+            );
+        }
+        assert_eq!(seqs, (after + 1..=90).collect::<Vec<u64>>());
+    }
+    assert_eq!(reader.blocks(S, 90, 1).unwrap(), None);
+    assert_eq!(reader.blocks(Ulid(8), 0, 1).unwrap(), None);
+}
+
+/// A piece of a line.
+fn piece(seq: u64, stream: Stream, continued: bool) -> Event {
+    let kind = EventKind::Output(Output {
+        stream,
+        data: b"x".to_vec(),
+        continued,
+    });
+    event(seq, kind)
+}
+
+#[test]
+fn the_last_lines_are_found_with_all_their_pieces() {
+    use Stream::{Stderr, Stdout};
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let claim = journal.claim(S).unwrap();
+    let pieces = [
+        (Stdout, false), // 1: a line
+        (Stdout, true),  // 2: of three pieces, and within it
+        (Stderr, false), // 3: one of the other stream
+        (Stdout, true),
+        (Stdout, false), // 5: its end
+        (Stdout, true),  // 6: never ends
+        (Stderr, true),  // 7: of two pieces
+        (Stderr, false),
+    ];
+    for ((stream, continued), seq) in pieces.into_iter().zip(1..) {
+        let event = piece(seq, stream, continued);
+        commit_one(&mut journal, append(S, claim.generation, vec![event]));
+    }
+    let reader = journal.reader();
+    let start = |between, count| reader.last_lines(S, between, count, &|_| true).unwrap();
+    let starts: Vec<u64> = (0..7).map(|count| start((0, 8), count)).collect();
+    assert_eq!(starts, [8, 6, 5, 1, 1, 0, 0]);
+    assert_eq!(start((2, 8), 9), 2);
+    assert_eq!(start((0, 3), 1), 2);
+    let errors = |count| {
+        let of_stderr = |event: &block::EventRef<'_>| event.stream() == Some(Stderr);
+        reader.last_lines(S, (0, 8), count, &of_stderr).unwrap()
+    };
+    assert_eq!([errors(1), errors(2), errors(3)], [6, 2, 0]);
+    let events = |between, count| reader.last_events(S, between, count, &|_| true).unwrap();
+    assert_eq!(
+        [events((0, 8), 0), events((0, 8), 3), events((4, 6), 9)],
+        [8, 5, 4]
+    );
+}

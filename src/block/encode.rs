@@ -10,6 +10,10 @@ use std::fmt;
 
 /// Below this, compression does not pay.
 const COMPRESS_FROM: usize = 96;
+/// zstd's level for what is written while somebody waits.
+const LEVEL: i32 = 1;
+/// zstd's level for blocks that are merged or copied.
+const SEALED_LEVEL: i32 = 3;
 
 /// The body of an event that is not an output.
 ///
@@ -43,8 +47,17 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// An encoder; it is used again and again.
     pub(crate) fn new() -> Self {
+        Self::with_level(LEVEL)
+    }
+
+    /// An encoder of blocks that are not written again soon.
+    pub(crate) fn sealing() -> Self {
+        Self::with_level(SEALED_LEVEL)
+    }
+
+    fn with_level(level: i32) -> Self {
         Self {
-            compressor: zstd::bulk::Compressor::new(1).ok(),
+            compressor: zstd::bulk::Compressor::new(level).ok(),
             raw: Vec::new(),
             count: 0,
             first_seq: 0,
@@ -95,6 +108,16 @@ impl Encoder {
         self.time = event.time.0;
         varint::put(&mut self.raw, data.len() as u64);
         self.raw.extend_from_slice(data);
+    }
+
+    /// How many blocks are full.
+    pub(crate) fn done(&self) -> usize {
+        self.done.len()
+    }
+
+    /// The blocks that are full; what was added last may wait for more.
+    pub(crate) fn take(&mut self) -> Vec<Encoded> {
+        std::mem::take(&mut self.done)
     }
 
     /// The blocks of everything added since the last call.

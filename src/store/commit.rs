@@ -39,6 +39,10 @@ pub(super) struct Written {
     pub(super) time: Timestamp,
     pub(super) spans: Vec<Span>,
     pub(super) sessions: Vec<(Ulid, Appended)>,
+    /// By how many bytes the values beside events grew.
+    pub(super) grown: i64,
+    /// How many sessions there are more.
+    pub(super) made: u64,
 }
 
 /// What a commit does to one session.
@@ -207,6 +211,7 @@ impl Plan {
         hidden: &mut Hidden,
     ) -> Result<Written, StoreError> {
         let mut sessions = Vec::with_capacity(self.sessions.len());
+        let (mut grown, mut made) = (0, 0);
         for (session, (places, next_seq)) in &self.sessions {
             let taken: Vec<&Taken> = places.iter().map(|place| &self.taken[*place]).collect();
             let blocks = encode(&taken, encoder);
@@ -220,17 +225,17 @@ impl Plan {
                 let key = keys::cursor(*session, stream);
                 batch.insert(key.as_slice(), rows::put_cursor(*cursor));
                 let before = sight.get(&key)?;
+                if before.is_none() {
+                    grown += rows::CURSOR_LEN as i64;
+                }
                 hidden.rows.insert(key, before);
             }
             let last = taken.iter().rev().find(|taken| taken.record.is_some());
             if let Some(json) = last.and_then(|taken| taken.record.as_ref()) {
-                rewrite(
-                    sight,
-                    &keys::session(*session),
-                    &rows::seal(json),
-                    batch,
-                    hidden,
-                )?;
+                let (prefix, sealed) = (keys::session(*session), rows::seal(json));
+                let before = rewrite(sight, &prefix, &sealed, batch, hidden)?;
+                grown += sealed.len() as i64 - before.unwrap_or(0) as i64;
+                made += u64::from(before.is_none());
             }
             let record = last.and_then(|taken| taken.append.record.as_ref());
             sessions.push((
@@ -243,12 +248,16 @@ impl Plan {
             ));
         }
         for (id, json) in self.taken.iter().flat_map(|taken| &taken.requests) {
-            rewrite(sight, &keys::request(*id), &rows::seal(json), batch, hidden)?;
+            let sealed = rows::seal(json);
+            let before = rewrite(sight, &keys::request(*id), &sealed, batch, hidden)?;
+            grown += sealed.len() as i64 - before.unwrap_or(0) as i64;
         }
         Ok(Written {
             time: self.time,
             spans: spans(&self.taken),
             sessions,
+            grown,
+            made,
         })
     }
 }
@@ -286,13 +295,14 @@ fn spans(taken: &[Taken]) -> Vec<Span> {
 }
 
 /// Writes a value over the one that may be there, whichever has more parts.
+/// Returns that one's length.
 fn rewrite(
     sight: &Sight<'_>,
     prefix: &[u8],
     value: &[u8],
     batch: &mut Batch,
     hidden: &mut Hidden,
-) -> Result<(), StoreError> {
+) -> Result<Option<usize>, StoreError> {
     let first = sight.get(&keys::with_part(prefix, 0))?;
     let before = first.and_then(|first| rows::sealed_len(&first));
     for (key, piece) in parts::split(prefix, value) {
@@ -306,5 +316,5 @@ fn rewrite(
         let old = sight.get(&key)?;
         hidden.rows.insert(key, old);
     }
-    Ok(())
+    Ok(before)
 }

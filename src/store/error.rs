@@ -112,6 +112,32 @@ pub enum StoreError {
         /// The session.
         session: Ulid,
     },
+    /// The event that a cursor stands behind was removed.
+    #[error("cursor {cursor} stands in history that was removed")]
+    Passed {
+        /// The cursor.
+        cursor: super::FirehoseCursor,
+    },
+    /// There is not enough room on the disk for it; nothing was begun.
+    #[error(
+        "the disk of {path} has {free} free, and {needed} are needed",
+        path = path.display(), free = mebibytes(*.free), needed = mebibytes(*.needed)
+    )]
+    NoRoom {
+        /// The journal's directory.
+        path: PathBuf,
+        /// Free bytes.
+        free: u64,
+        /// Bytes that it needs.
+        needed: u64,
+    },
+    /// The journal is being compacted already.
+    #[error("the journal is being compacted already")]
+    Compacting,
+    /// What a compaction had copied is of no use any more: the journal was
+    /// reopened, or closed, meanwhile. Nothing was changed.
+    #[error("the journal was reopened while it was compacted; nothing was changed")]
+    Overtaken,
     /// The journal failed earlier, or was closed, and has not been reopened.
     #[error("the journal in {path} is closed", path = path.display())]
     Closed {
@@ -182,6 +208,14 @@ impl From<StoreError> for Error {
         let message = error.to_string();
         match error {
             StoreError::Gone { .. } => Self::new(ErrorCode::Gone, message),
+            StoreError::Passed { .. } => Self::new(ErrorCode::Gone, message)
+                .hint("read on from a time (`since`), or from the beginning"),
+            StoreError::NoRoom { .. } => {
+                Self::new(ErrorCode::TryLater, message).hint("make room on the disk first")
+            }
+            StoreError::Compacting | StoreError::Overtaken => {
+                Self::new(ErrorCode::Refused, message)
+            }
             StoreError::Newer { .. } => Self::new(ErrorCode::JournalFailed, message)
                 .hint("use the version of cldpd that wrote it, or a newer one"),
             StoreError::Locked { .. } => Self::new(ErrorCode::JournalFailed, message)
@@ -202,6 +236,11 @@ impl From<StoreError> for Error {
             | StoreError::Closed { .. } => Self::new(ErrorCode::JournalFailed, message),
         }
     }
+}
+
+/// As in "12 MiB".
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// One append was refused; the others of its commit were not hindered.

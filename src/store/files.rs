@@ -174,6 +174,36 @@ pub(super) fn databases(dir: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
+/// A name for the next database.
+pub(super) fn next_database(dir: &Path) -> Result<String, StoreError> {
+    let names = databases(dir)?;
+    let last = names.last().and_then(|name| name.parse().ok()).unwrap_or(0);
+    let free = (last + 1..=9999).chain(1..=last).find_map(|number: u32| {
+        let name = format!("{number:04}");
+        (!names.contains(&name)).then_some(name)
+    });
+    free.ok_or_else(|| StoreError::damaged(dir, "it has ten thousand databases"))
+}
+
+/// Removes databases that do not count: what a compaction left, before it was
+/// finished or after.
+pub(super) fn remove_others(dir: &Path, current: &str) -> Result<Vec<String>, StoreError> {
+    let mut removed = Vec::new();
+    for name in databases(dir)? {
+        let path = dir.join(&name);
+        if name == current {
+            continue;
+        }
+        wait_released(&path)?;
+        fs::remove_dir_all(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+        removed.push(format!(
+            "removed {}, which a compaction left; nothing is lost by it",
+            path.display()
+        ));
+    }
+    Ok(removed)
+}
+
 fn is_number(name: &str) -> bool {
     name.len() == 4 && name.bytes().all(|b| b.is_ascii_digit())
 }

@@ -5,12 +5,13 @@
 
 use super::block::Block;
 use super::error::StoreError;
+use super::group;
 use super::keys;
 use super::reader::{Reader, damaged};
 use super::rows::{self, CommitRow, Span};
 use super::types::FirehoseCursor;
 use crate::model::{Event, Timestamp, Ulid};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::iter::Peekable;
 use std::vec;
 
@@ -38,6 +39,7 @@ impl Reader {
             out: Vec::new(),
             open: HashMap::new(),
             cached: 0,
+            ready: VecDeque::new(),
         };
         let mut at = after;
         while !batch.is_full() {
@@ -73,23 +75,60 @@ impl Reader {
 
     /// The first commit from `from_number` on that is on disk.
     fn commit_from(&self, from_number: u64) -> Result<Option<(u64, CommitRow)>, StoreError> {
+        Ok(self.commits_from(from_number)?.into_iter().next())
+    }
+
+    /// The commits from `from_number` on that stand in one row, which is the
+    /// next that is on disk; none at the end.
+    pub(super) fn commits_from(
+        &self,
+        from_number: u64,
+    ) -> Result<Vec<(u64, CommitRow)>, StoreError> {
         let view = self.shared.view()?;
         let from = keys::with_part(&keys::commit(from_number), 0);
         let key = view.key_from(&keys::commits(), &from)?;
         let prefix = key.as_deref().and_then(keys::split_part);
         let number = prefix.and_then(|(prefix, _)| keys::commit_number(prefix));
         let Some(number) = number.filter(|number| *number <= view.watermark()) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let sealed = view.value(&keys::commit(number))?;
         drop(view);
         let sealed = sealed.ok_or_else(|| rows::damaged("commit", number, "it is missing"))?;
-        let row = CommitRow::decode(number, &sealed)?;
-        let before = number.saturating_sub(row.step);
-        if before >= from_number {
-            return Err(rows::damaged("commit", before, "it is missing"));
+        let mut commits = group::commits(number, &sealed)?;
+        commits.retain(|(number, _)| *number >= from_number);
+        if let Some((first, row)) = commits.first() {
+            let before = first.saturating_sub(row.step);
+            if before >= from_number {
+                return Err(rows::damaged("commit", before, "it is missing"));
+            }
         }
-        Ok(Some((number, row)))
+        Ok(commits)
+    }
+
+    /// Whether the event that a cursor stands behind is still recorded: `Gone`
+    /// when its session was removed. A cursor that stands behind none is good.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`]; when the journal cannot be read.
+    pub fn check_cursor(&self, cursor: FirehoseCursor) -> Result<(), StoreError> {
+        if cursor.offset == 0 || cursor.commit > self.watermark() {
+            return Ok(());
+        }
+        let found = self.commit_from(cursor.commit)?;
+        let Some((_, row)) = found.filter(|(number, _)| *number == cursor.commit) else {
+            // Its row went with the last session that it had events of.
+            return Err(StoreError::Passed { cursor });
+        };
+        let mut before = 0;
+        for span in &row.spans {
+            before += span.count;
+            if before >= cursor.offset {
+                let there = self.last_seq(span.session)? > 0;
+                return there.then_some(()).ok_or(StoreError::Passed { cursor });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -103,6 +142,8 @@ struct FirehoseBatch<'a> {
     /// commit's events of that session mostly follow in it.
     open: HashMap<Ulid, Peekable<vec::IntoIter<(Event, usize)>>>,
     cached: usize,
+    /// What is left of the commits that were read last.
+    ready: VecDeque<(u64, CommitRow)>,
 }
 
 impl FirehoseBatch<'_> {
@@ -113,7 +154,10 @@ impl FirehoseBatch<'_> {
     /// Adds the events of the first commit after `at`. Returns the place after it.
     fn commit(&mut self, at: FirehoseCursor) -> Result<Option<FirehoseCursor>, StoreError> {
         // 0 is before the first commit, and none has that number.
-        let Some((number, row)) = self.reader.commit_from(at.commit.max(1))? else {
+        if self.ready.is_empty() {
+            self.ready = self.reader.commits_from(at.commit.max(1))?.into();
+        }
+        let Some((number, row)) = self.ready.pop_front() else {
             return Ok(None);
         };
         let skip = if number == at.commit { at.offset } else { 0 };

@@ -5,11 +5,14 @@
 
 use super::block::Encoder;
 use super::commit::Plan;
+use super::compaction::{Old, Touched};
+use super::copy::Made;
 use super::error::{AppendError, StoreError};
 use super::open::{self, Open};
 use super::rows::CommitRow;
 use super::seal::{self, Tail};
 use super::shared::{Hidden, Shared, Sight, State, call};
+use super::space::Space;
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use sled::{Batch, Db};
@@ -41,6 +44,11 @@ pub struct Journal {
     claims: HashMap<Ulid, Claimed>,
     claims_made: u32,
     encoder: Encoder,
+    /// For blocks that are merged.
+    sealer: Encoder,
+    /// What is changed while the journal is compacted.
+    touched: Option<Touched>,
+    compactions: u64,
     /// Something failed: nothing is known until it is reopened.
     failed: bool,
     /// What failed was for want of room on the disk.
@@ -62,6 +70,7 @@ struct Place {
     last_commit: u64,
     last_row: u64,
     last_time: Timestamp,
+    space: Space,
 }
 
 /// A session that somebody may append to.
@@ -79,6 +88,7 @@ fn split(open: Open) -> (Place, State) {
         path: open.path.clone(),
         watermark: open.last_commit,
         hidden: Hidden::default(),
+        space: open.space,
     };
     let place = Place {
         path: open.path,
@@ -89,6 +99,7 @@ fn split(open: Open) -> (Place, State) {
         last_commit: open.last_commit,
         last_row: open.last_row,
         last_time: open.last_time,
+        space: open.space,
     };
     (place, state)
 }
@@ -104,6 +115,12 @@ impl Journal {
         let lock = files::lock(&dir)?;
         let mut warnings = Vec::new();
         let (place, state) = split(open::open(&dir, &options, &mut warnings)?);
+        // Only when nothing is amiss: what is left could be of use then.
+        if place.last_row == place.last_commit
+            && let Some(current) = files::current(&dir)?
+        {
+            warnings.extend(files::remove_others(&dir, &current)?);
+        }
         files::keep_ballast(&dir)?;
         let journal = Self {
             shared: Arc::new(Shared::new(state)),
@@ -114,6 +131,9 @@ impl Journal {
             claims: HashMap::new(),
             claims_made: 0,
             encoder: Encoder::new(),
+            sealer: Encoder::sealing(),
+            touched: None,
+            compactions: 0,
             failed: false,
             full: false,
             #[cfg(test)]
@@ -136,6 +156,7 @@ impl Journal {
         state.db = None;
         self.failed = true;
         self.claims.clear();
+        self.touched = None;
         if self.full {
             // Opening writes too, and so does the commit after it.
             files::drop_ballast(&self.dir)?;
@@ -216,7 +237,8 @@ impl Journal {
         done
     }
 
-    fn note<T>(&mut self, done: &Result<T, StoreError>) {
+    /// Marks the journal as failed, if that is so.
+    pub(super) fn note<T>(&mut self, done: &Result<T, StoreError>) {
         if let Err(error) = done {
             self.failed = true;
             self.full = error.is_full();
@@ -247,10 +269,11 @@ impl Journal {
         let sight = sight(db, &self.open.path);
         let number = self.open.last_commit + 1;
         let mut batch = Batch::default();
+        let mut space = self.open.space;
         if let Some(now) = plan.latest_request()
             && now.since(self.forgot) > FORGET_EVERY
         {
-            open::forget_requests(&sight, now, &mut batch)?;
+            space.grow(-open::forget_requests(&sight, now, &mut batch)?);
             self.forgot = now;
         }
         let mut hidden = Hidden::default();
@@ -261,8 +284,15 @@ impl Journal {
             spans: written.spans,
         };
         for (key, piece) in parts::split(&keys::commit(number), &row.encode()) {
+            space.row(&key, piece, true);
             batch.insert(key, piece);
         }
+        space.grow(written.grown);
+        space.sessions += written.made;
+        for block in written.sessions.iter().flat_map(|(_, of)| &of.blocks) {
+            space.add_block(&block.header);
+        }
+        batch.insert(keys::meta("space"), space.encode());
         for (session, appended) in &written.sessions {
             if let Some(claimed) = self.claims.get(session)
                 && appended.next_seq > claimed.next_seq
@@ -282,7 +312,9 @@ impl Journal {
             let mut state = self.shared.write();
             state.hidden = Hidden::default();
             state.watermark = number;
+            state.space = space;
         }
+        self.open.space = space;
         self.open.last_commit = number;
         self.open.last_row = number;
         self.open.last_time = row.time;
@@ -291,6 +323,10 @@ impl Journal {
             tracing::warn!(%error, "the journal's mark was not written");
         }
         for (session, appended) in written.sessions {
+            if let Some(touched) = &mut self.touched {
+                let raw = appended.blocks.iter().map(|block| block.header.raw_len());
+                touched.wrote(session, raw.sum::<usize>() as u64);
+            }
             if let Some(claimed) = self.claims.get_mut(&session) {
                 claimed.next_seq = appended.next_seq;
                 claimed.tail.extend(&appended.blocks);
@@ -310,12 +346,17 @@ impl Journal {
         let sight = sight(db, &self.open.path);
         while let Some(range) = claimed.tail.due(ended) {
             let old = &claimed.tail[range.clone()];
-            let merged = seal::merge(&sight, &mut self.encoder, session, old).and_then(|merged| {
-                if let Some(batch) = merged.batch {
+            let mut space = self.open.space;
+            let merged = seal::merge(&sight, &mut self.sealer, session, old, &mut space);
+            let merged = merged.and_then(|merged| {
+                if let Some(mut batch) = merged.batch {
+                    batch.insert(keys::meta("space"), space.encode());
                     // A reader takes several steps to read a block, and may not
                     // see it half exchanged.
-                    let _state = self.shared.write();
+                    let mut state = self.shared.write();
                     call(&self.open.path, || db.apply_batch(batch))?;
+                    state.space = space;
+                    self.open.space = space;
                 }
                 Ok(merged.blocks)
             });
@@ -342,26 +383,84 @@ impl Journal {
     pub fn delete_session(&mut self, session: Ulid) -> Result<(), StoreError> {
         let db = self.db()?;
         self.claims.remove(&session);
+        if let Some(touched) = &mut self.touched {
+            touched.removed(session);
+        }
         let done = self.try_delete(&db, session);
         self.note(&done);
         done
     }
 
-    fn try_delete(&self, db: &Db, session: Ulid) -> Result<(), StoreError> {
+    fn try_delete(&mut self, db: &Db, session: Ulid) -> Result<(), StoreError> {
         let path = &self.open.path;
         let mut batch = Batch::default();
-        for (key, _) in sight(db, path).rows(&keys::session(session))? {
+        let mut space = self.open.space;
+        for (key, value) in sight(db, path).rows(&keys::session(session))? {
+            space.row(&key, &value, false);
             batch.remove(key);
         }
         batch.insert(keys::deleting(session), &[]);
+        batch.insert(keys::meta("space"), space.encode());
         {
             let _state = self.shared.write();
             call(path, || db.apply_batch(batch))?;
         }
         // From here on it is gone, whatever happens.
         open::barrier(db, &self.open.file, path)?;
-        open::finish_deletion(db, path, session)?;
-        open::barrier(db, &self.open.file, path)
+        open::finish_deletion(db, path, session, &mut space)?;
+        open::barrier(db, &self.open.file, path)?;
+        self.open.space = space;
+        self.shared.write().space = space;
+        Ok(())
+    }
+
+    /// What the rows come to.
+    pub(super) const fn space(&self) -> Space {
+        self.open.space
+    }
+
+    /// How it was opened.
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The directory, and the last commit there is a row of.
+    pub(super) fn place(&self) -> Result<(PathBuf, u64), StoreError> {
+        self.db()?;
+        Ok((self.dir.clone(), self.open.last_row))
+    }
+
+    /// The directory of the current database.
+    pub(super) fn database(&self) -> &Path {
+        &self.open.path
+    }
+
+    /// What was changed while the journal is compacted; none while it is not.
+    pub(super) const fn touched(&mut self) -> &mut Option<Touched> {
+        &mut self.touched
+    }
+
+    /// The number of the next compaction.
+    pub(super) const fn next_id(&mut self) -> u64 {
+        self.compactions += 1;
+        self.compactions
+    }
+
+    /// Puts a copy of the database in its place. Readers see no difference.
+    pub(super) fn exchange(&mut self, made: Made) -> Result<Old, StoreError> {
+        let mut state = self.shared.write();
+        let path = std::mem::replace(&mut state.path, made.path.clone());
+        let db = state.db.replace(made.db);
+        state.space = made.space;
+        drop(state);
+        self.open.file = made.file;
+        self.open.path = made.path;
+        self.open.space = made.space;
+        for claimed in self.claims.values_mut() {
+            // Their blocks are others now, and large.
+            claimed.tail.forget();
+        }
+        db.map(|db| Old { db, path }).ok_or(StoreError::Overtaken)
     }
 }
 

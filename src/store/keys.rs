@@ -45,6 +45,32 @@ pub(super) fn blocks(session: Ulid) -> Vec<u8> {
     of_session(BLOCK, session)
 }
 
+/// What the keys of all blocks begin with.
+pub(super) const fn all_blocks() -> [u8; 1] {
+    [BLOCK]
+}
+
+/// Whether a key is of a part of a block.
+pub(super) fn is_block(key: &[u8]) -> bool {
+    key.first() == Some(&BLOCK)
+}
+
+/// Whether a key is of the first part of a projection.
+pub(super) fn is_first_of_session(key: &[u8]) -> bool {
+    split_part(key).is_some_and(|(prefix, part)| part == 0 && session_ulid(prefix).is_some())
+}
+
+/// Whether rows of a kind belong to one session or commit.
+pub(super) const fn is_copied_apart(kind: u8) -> bool {
+    matches!(kind, BLOCK | CURSOR | COMMIT | SESSION)
+}
+
+/// The session in a key of a block, a cursor or a projection.
+pub(super) fn ulid_in(key: &[u8]) -> Option<Ulid> {
+    let ulid: &[u8; 16] = key.get(1..17)?.try_into().ok()?;
+    matches!(key[0], BLOCK | CURSOR | SESSION).then(|| Ulid(u128::from_be_bytes(*ulid)))
+}
+
 /// The first event's number in a block's key, given without its part.
 pub(super) fn block_seq(prefix: &[u8]) -> Option<u64> {
     let (head, seq) = prefix.split_last_chunk()?;

@@ -6,9 +6,12 @@
 //! hole reports it and never skips it.
 
 mod commit;
+mod compaction;
+mod copy;
 mod error;
 mod files;
 mod firehose;
+mod group;
 mod journal;
 mod keys;
 #[path = "../../migrations/mod.rs"]
@@ -21,6 +24,7 @@ mod rows;
 mod seal;
 mod search;
 mod shared;
+mod space;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -29,9 +33,11 @@ mod types;
 use crate::block::{self, varint};
 
 pub use block::BlockError;
+pub use compaction::{Compacted, Compaction, Old};
 pub use error::{AppendError, StoreError};
 pub use journal::{Journal, Opened};
 pub use reader::{Reader, Sessions};
 pub use replay::Stored;
 pub use search::{Findings, Found, Stretch, Wanted};
+pub use space::{Stats, free};
 pub use types::{Append, BadCursor, Claim, Committed, FirehoseCursor, Options, RequestRow};

@@ -3,8 +3,8 @@
 
 use super::error::StoreError;
 use super::files::{self, Mark};
-use super::rows::CommitRow;
 use super::shared::{Sight, call, caught};
+use super::space::{self, Space};
 use super::{Options, keys, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use crate::store::migrations::{self, Migration};
@@ -36,6 +36,8 @@ pub(super) struct Open {
     pub(super) last_row: u64,
     /// The time of the last commit.
     pub(super) last_time: Timestamp,
+    /// What it holds.
+    pub(super) space: Space,
 }
 
 /// Returns when everything that was written is on disk.
@@ -94,11 +96,7 @@ pub(super) fn open_with(
         ));
         db = start(&path, options)?;
     }
-    let db_path = path.join("db");
-    let file = File::options()
-        .write(true)
-        .open(&db_path)
-        .map_err(|e| StoreError::io("open", &db_path, e))?;
+    let file = file_of(&path)?;
     let barrier_here = || Ok(barrier(&db, &file, &path)?);
     caught(&path, || migrations::run(&db, migrations, &barrier_here))?.map_err(
         |(migration, why)| StoreError::Migration {
@@ -108,7 +106,7 @@ pub(super) fn open_with(
             why: why.to_string(),
         },
     )?;
-    let (home, boots) = introduce(&db, &path, options)?;
+    let (home, boots, space) = introduce(&db, &path, options)?;
     let (found, last_time) = last_commit(&db, &path)?;
     // What a crashed process wrote is readable, but perhaps not yet on disk.
     barrier(&db, &file, &path)?;
@@ -133,6 +131,7 @@ pub(super) fn open_with(
         last_commit: found.max(marked),
         last_row: found,
         last_time,
+        space,
     })
 }
 
@@ -145,6 +144,20 @@ fn make_first(path: &Path, options: &Options) -> Result<(), StoreError> {
     drop(start(&part, options)?);
     files::wait_released(&part)?;
     files::put_in_place(&part, path)
+}
+
+/// Opens the database in `path` itself, with the file that a barrier syncs.
+pub(super) fn start_file(path: &Path, options: &Options) -> Result<(Db, File), StoreError> {
+    let db = start(path, options)?;
+    Ok((db, file_of(path)?))
+}
+
+fn file_of(path: &Path) -> Result<File, StoreError> {
+    let path = path.join("db");
+    File::options()
+        .write(true)
+        .open(&path)
+        .map_err(|e| StoreError::io("open", &path, e))
 }
 
 /// Which database to open when nothing says which is current.
@@ -234,7 +247,8 @@ fn identify(
 
 /// Writes who opened it, forgets old requests, and finishes removals. Returns
 /// whose journal it is, and how often it has been opened.
-fn introduce(db: &Db, path: &Path, options: &Options) -> Result<(HomeId, u32), StoreError> {
+fn introduce(db: &Db, path: &Path, options: &Options) -> Result<(HomeId, u32, Space), StoreError> {
+    let mut space = Space::of(db, path)?;
     let meta = |name: &str| call(path, || db.get(keys::meta(name)));
     let mut batch = Batch::default();
     let home = match meta("home")? {
@@ -266,23 +280,25 @@ fn introduce(db: &Db, path: &Path, options: &Options) -> Result<(HomeId, u32), S
         path,
         hidden: None,
     };
-    forget_requests(&sight, options.now, &mut batch)?;
+    space.grow(-forget_requests(&sight, options.now, &mut batch)?);
+    batch.insert(keys::meta("space"), space.encode());
     call(path, || db.apply_batch(batch))?;
     for (key, _) in sight.rows(&keys::deletings())? {
         if let Some(session) = keys::deleting_ulid(&key) {
-            finish_deletion(db, path, session)?;
+            finish_deletion(db, path, session, &mut space)?;
         }
     }
-    Ok((HomeId(home), boots))
+    Ok((HomeId(home), boots, space))
 }
 
-/// Removes requests that were carried out more than 24 h before `now`.
+/// Removes requests that were carried out more than 24 h before `now`. Returns
+/// how many bytes they were.
 pub(super) fn forget_requests(
     sight: &Sight<'_>,
     now: Timestamp,
     batch: &mut Batch,
-) -> Result<(), StoreError> {
-    let mut expired = false;
+) -> Result<i64, StoreError> {
+    let (mut expired, mut bytes) = (false, 0);
     for (key, value) in sight.rows(&keys::requests())? {
         let Some((prefix, part)) = keys::split_part(&key) else {
             continue;
@@ -296,17 +312,23 @@ pub(super) fn forget_requests(
             expired = at.is_none_or(|at| now.since(at) > REQUEST_KEPT);
         }
         if expired {
+            bytes += value.len() as i64;
             batch.remove(key);
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Rows that one batch of a deletion removes.
-const DELETE_STEP: usize = 4096;
+const DELETE_STEP: usize = 1024;
 
 /// Removes what is left of a session whose removal was begun.
-pub(super) fn finish_deletion(db: &Db, path: &Path, session: Ulid) -> Result<(), StoreError> {
+pub(super) fn finish_deletion(
+    db: &Db,
+    path: &Path,
+    session: Ulid,
+    space: &mut Space,
+) -> Result<(), StoreError> {
     let prefixes = [
         keys::session(session),
         keys::cursors(session),
@@ -314,19 +336,20 @@ pub(super) fn finish_deletion(db: &Db, path: &Path, session: Ulid) -> Result<(),
     ];
     for prefix in &prefixes {
         loop {
-            let keys = call(path, || {
+            let rows = call(path, || {
                 db.scan_prefix(prefix)
-                    .keys()
                     .take(DELETE_STEP)
                     .collect::<sled::Result<Vec<_>>>()
             })?;
-            if keys.is_empty() {
+            if rows.is_empty() {
                 break;
             }
             let mut batch = Batch::default();
-            for key in keys {
+            for (key, value) in rows {
+                space.row(&key, &value, false);
                 batch.remove(key);
             }
+            batch.insert(super::keys::meta("space"), space.encode());
             call(path, || db.apply_batch(batch))?;
         }
     }
@@ -335,7 +358,7 @@ pub(super) fn finish_deletion(db: &Db, path: &Path, session: Ulid) -> Result<(),
 }
 
 /// The number and time of the last commit.
-fn last_commit(db: &Db, path: &Path) -> Result<(u64, Timestamp), StoreError> {
+pub(super) fn last_commit(db: &Db, path: &Path) -> Result<(u64, Timestamp), StoreError> {
     let sight = Sight {
         db: Some(db),
         path,
@@ -349,5 +372,5 @@ fn last_commit(db: &Db, path: &Path) -> Result<(u64, Timestamp), StoreError> {
     };
     let sealed = sight.value(&keys::commit(number))?;
     let sealed = sealed.ok_or_else(|| rows::damaged("commit", number, "it is missing"))?;
-    Ok((number, CommitRow::decode(number, &sealed)?.time))
+    Ok((number, space::last_time(number, &sealed)?))
 }

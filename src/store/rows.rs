@@ -5,7 +5,7 @@
 //! | projection, request, commit | an *envelope*: format (1 byte: 1), length (4), CRC-32C of the content (4), content; in parts when it is long |
 //! | content of a projection | [`SessionRecord`] as JSON |
 //! | content of a request | [`RequestRow`] as JSON |
-//! | content of a commit | time (8, nanoseconds since 1970), how much its number exceeds that of the commit before (varint), then for each span of events: session (16), first seq (varint), count (varint) |
+//! | content of a commit (in a row of its own; see [`group`](super::group) for many) | time (8, nanoseconds since 1970), how much its number exceeds that of the commit before (varint), then for each span of events: session (16), first seq (varint), count (varint) |
 //! | cursor | format (1 byte: 1), position (8), open (1 byte: 0 or 1) |
 //!
 //! Numbers of fixed size are big-endian.
@@ -19,6 +19,8 @@ use sled::IVec;
 use std::collections::BTreeMap;
 
 const FORMAT: u8 = 1;
+/// An envelope with a group of commits, see [`group`](super::group).
+const FORMAT_GROUP: u8 = 2;
 /// Length of an envelope without its content.
 pub(super) const ENVELOPE_LEN: usize = 9;
 /// Largest content of an envelope.
@@ -26,8 +28,22 @@ pub(super) const CONTENT_MAX: usize = 64 * 1024 * 1024;
 
 /// Puts `content` into an envelope.
 pub(super) fn seal(content: &[u8]) -> Vec<u8> {
+    seal_as(FORMAT, content)
+}
+
+/// Puts a group of commits into an envelope.
+pub(super) fn seal_group(content: &[u8]) -> Vec<u8> {
+    seal_as(FORMAT_GROUP, content)
+}
+
+/// Whether an envelope has a group of commits.
+pub(super) fn is_group(sealed: &[u8]) -> bool {
+    sealed.first() == Some(&FORMAT_GROUP)
+}
+
+fn seal_as(format: u8, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(ENVELOPE_LEN + content.len());
-    out.push(FORMAT);
+    out.push(format);
     out.extend_from_slice(&(content.len() as u32).to_be_bytes());
     out.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
     out.extend_from_slice(content);
@@ -39,7 +55,7 @@ pub(super) fn sealed_len(first: &[u8]) -> Option<usize> {
     let mut bytes = Bytes(first);
     let format = bytes.byte()?;
     let len = u32::from_be_bytes(bytes.array()?) as usize;
-    (format == FORMAT && len <= CONTENT_MAX).then_some(ENVELOPE_LEN + len)
+    (matches!(format, FORMAT | FORMAT_GROUP) && len <= CONTENT_MAX).then_some(ENVELOPE_LEN + len)
 }
 
 /// The content of an envelope, if it is whole.
@@ -92,6 +108,7 @@ impl CommitRow {
     /// Out of an envelope.
     pub(super) fn decode(number: u64, sealed: &[u8]) -> Result<Self, StoreError> {
         open(sealed)
+            .filter(|_| !is_group(sealed))
             .and_then(Self::parse)
             .ok_or_else(|| damaged("commit", number, "it is malformed"))
     }
@@ -125,6 +142,9 @@ pub(super) fn request(id: Ulid, sealed: &[u8]) -> Result<RequestRow, StoreError>
     let content = open(sealed).ok_or_else(|| damaged("request", id, "it is malformed"))?;
     serde_json::from_slice(content).map_err(|e| damaged("request", id, e))
 }
+
+/// Length of a cursor's row.
+pub(super) const CURSOR_LEN: usize = 10;
 
 /// A cursor as it is stored.
 pub(super) fn put_cursor(cursor: Cursor) -> Vec<u8> {

@@ -6,9 +6,10 @@
 //! each event is rewritten [`LEVELS`] times at most. What is merged has the
 //! same events under the same numbers, and is exchanged in one batch.
 
-use super::block::{Block, BlockError, Encoded, Encoder, RAW_FULL};
+use super::block::{Block, BlockError, Encoded, Encoder, Header, RAW_FULL};
 use super::error::StoreError;
 use super::shared::Sight;
+use super::space::Space;
 use super::{keys, parts};
 use crate::model::Ulid;
 use sled::Batch;
@@ -27,11 +28,15 @@ const LOAD_MAX: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Small {
     first_seq: u64,
-    /// Length of its payload.
-    raw_len: usize,
-    /// Rows that it has.
-    parts: u16,
+    /// What it says about itself.
+    header: Header,
     level: u8,
+}
+
+impl Small {
+    const fn is_small(&self) -> bool {
+        self.header.raw_len() < BIG
+    }
 }
 
 /// The last blocks of a session, oldest first. Their levels never rise.
@@ -60,8 +65,7 @@ impl Tail {
             seq = header.first_seq - 1;
             blocks.push(Small {
                 first_seq: header.first_seq,
-                raw_len: header.raw_len(),
-                parts: parts::count(header.size()),
+                header,
                 level: 0,
             });
         }
@@ -105,8 +109,7 @@ impl Tail {
 fn small(block: &Encoded, level: u8) -> Small {
     Small {
         first_seq: block.header.first_seq,
-        raw_len: block.header.raw_len(),
-        parts: parts::count(block.bytes.len()),
+        header: block.header,
         level,
     }
 }
@@ -125,11 +128,12 @@ pub(super) fn merge(
     encoder: &mut Encoder,
     session: Ulid,
     old: &[Small],
+    space: &mut Space,
 ) -> Result<Merged, StoreError> {
     let mut batch = None;
     let mut blocks = Vec::new();
     let level = old.iter().map(|b| b.level).max().unwrap_or(0) + 1;
-    for run in old.chunk_by(|a, b| a.raw_len < BIG && b.raw_len < BIG) {
+    for run in old.chunk_by(|a, b| a.is_small() && b.is_small()) {
         if let [alone] = run {
             blocks.push(Small { level, ..*alone });
             continue;
@@ -141,7 +145,8 @@ pub(super) fn merge(
                 return Err(error);
             }
             let prefix = keys::block(session, block.first_seq);
-            for part in 0..block.parts {
+            space.remove_block(&block.header);
+            for part in 0..parts::count(block.header.size()) {
                 batch.remove(keys::with_part(&prefix, part));
             }
         }
@@ -150,6 +155,7 @@ pub(super) fn merge(
             for (key, piece) in parts::split(&prefix, &block.bytes) {
                 batch.insert(key, piece);
             }
+            space.add_block(&block.header);
             blocks.push(small(&block, level));
         }
     }

@@ -6,6 +6,7 @@
 
 use super::block::{BlockError, Header};
 use super::error::StoreError;
+use super::space::Space;
 use super::{keys, parts, rows};
 use crate::model::Ulid;
 use sled::{Db, IVec};
@@ -47,6 +48,8 @@ pub(super) struct State {
     pub(super) watermark: u64,
     /// What the commit under way has changed.
     pub(super) hidden: Hidden,
+    /// What the rows come to.
+    pub(super) space: Space,
 }
 
 /// How things were before the commit under way.
@@ -97,6 +100,21 @@ impl View<'_> {
     /// The last commit that is on disk.
     pub(super) fn watermark(&self) -> u64 {
         self.state.watermark
+    }
+
+    /// The database's directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.state.path
+    }
+
+    /// What the rows come to.
+    pub(super) fn space(&self) -> Space {
+        self.state.space
+    }
+
+    /// One row.
+    pub(super) fn row(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.sees().get(key)
     }
 
     fn sees(&self) -> Sight<'_> {

@@ -1,6 +1,7 @@
 //! What the journal promises, tried on real directories.
 
 mod committing;
+mod compaction;
 mod crash;
 mod following;
 mod model;
@@ -37,6 +38,19 @@ impl AtBarrier {
 impl fmt::Debug for AtBarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AtBarrier")
+    }
+}
+
+/// What a test does after each step of a compaction.
+#[derive(Default)]
+pub(super) struct AtStep(
+    #[allow(clippy::type_complexity)]
+    pub(super)  Option<Box<dyn FnMut(&'static str) -> Result<(), StoreError> + Send>>,
+);
+
+impl AtStep {
+    pub(super) fn call(&mut self, name: &'static str) -> Result<(), StoreError> {
+        self.0.as_mut().map_or(Ok(()), |hook| hook(name))
     }
 }
 

@@ -262,7 +262,7 @@ fn a118_history_outlives_the_container() {
     // Only whoever asks for that removes the history.
     env.cldpd(["rm", "--history", &id]).run().ok();
     assert_eq!(env.cldpd(["sessions", "-aq"]).run().ok(), "");
-    env.cldpd(["logs", &id]).run().code(124);
+    env.cldpd(["logs", &id]).run().code(3);
 }
 
 #[test]

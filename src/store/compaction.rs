@@ -281,6 +281,8 @@ impl Journal {
         copy.rest()?;
         compaction.step("rest")?;
         copy.barrier()?;
+        // Its names and settings too, which sled syncs not at all.
+        files::sync_all(copy.path())?;
         files::sync_dir(&dir)?;
         compaction.step("flushed")?;
         copy.check_commits(until)?;

@@ -5,6 +5,7 @@ use super::directory::Directory;
 use super::hub::Hub;
 use super::journal::JournalHandle;
 use super::search::Searchers;
+use super::space::{Retention, Upkeep};
 use super::tally::Tally;
 use crate::model::{Error, ErrorCode, EventKind, HomeId, RuntimeName, Spec, Ulid};
 use crate::pod::Pods;
@@ -39,6 +40,11 @@ pub struct Settings {
     pub docker_host: Option<String>,
     /// Where sessions have their directories instead of in the home, absolute.
     pub session_dir: Option<PathBuf>,
+    /// When sessions' histories go by themselves.
+    pub retention: Retention,
+    /// Bytes to be left free on the home's disk: with less, nothing new is
+    /// dispatched. By default 256 MiB, or a twentieth of a small disk.
+    pub min_free: Option<u64>,
 }
 
 /// Shared by all actors of a home.
@@ -57,6 +63,7 @@ pub(super) struct Shared {
     pub(super) tally: Arc<Tally>,
     pub(super) directory: Directory,
     pub(super) searchers: Searchers,
+    pub(super) upkeep: Arc<Upkeep>,
     /// Cancelled when the daemon leaves: drivers let go, containers work on.
     pub(super) leaving: CancellationToken,
 }

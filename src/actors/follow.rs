@@ -215,12 +215,16 @@ impl Firehose {
     pub(super) fn new(shared: Arc<Shared>, query: FirehoseQuery) -> Result<Self> {
         let durable = shared.hub.follow_all();
         let at = match (&query.from, query.since) {
-            (Some(text), _) => text.parse().map_err(|_| {
-                Error::new(
-                    ErrorCode::Usage,
-                    format!("\"{text}\" is no cursor of this journal"),
-                )
-            })?,
+            (Some(text), _) => {
+                let at = text.parse().map_err(|_| {
+                    Error::new(
+                        ErrorCode::Usage,
+                        format!("\"{text}\" is no cursor of this journal"),
+                    )
+                })?;
+                shared.reader.check_cursor(at).map_err(Error::from)?;
+                at
+            }
             (None, Some(since)) => shared.reader.firehose_since(since).map_err(Error::from)?,
             (None, None) if query.follow => FirehoseCursor {
                 commit: shared.reader.watermark() + 1,

@@ -87,6 +87,7 @@ impl Handle {
         };
         let shared = self.shared.clone();
         let plan = blocking(move || dispatch::plan(&shared, &request, now)).await?;
+        self.check_disk().await?;
         for name in dispatch::runtimes(&plan) {
             self.shared
                 .runtime(name)?
@@ -476,7 +477,7 @@ pub(super) fn row<T: Serialize>(id: Ulid, hash: [u8; 32], answer: &T) -> Result<
 }
 
 /// Runs `work` to its end even if whoever asked goes away.
-async fn detached<T, F>(work: F) -> Result<T>
+pub(super) async fn detached<T, F>(work: F) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,

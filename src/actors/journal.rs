@@ -7,18 +7,24 @@
 //! After a store error nothing is retried from memory: the store is reopened,
 //! and sessions come back as new generations that load what is durable.
 
+use super::handle::blocking;
 use super::hub::Hub;
+use super::space::Upkeep;
 use super::tally::{Contents, Tally};
+use crate::model::api::CompactResponse;
 use crate::model::{Error, ErrorCode, Ulid};
-use crate::store::{Append, AppendError, Claim, Committed, Journal as Store, StoreError};
+use crate::store::{
+    Append, AppendError, Claim, Committed, Compacted, Compaction, Journal as Store, Old, StoreError,
+};
 use actix::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// Bytes that one commit takes at most, roughly: what waits beyond goes into the next.
 const COMMIT_BYTES: usize = 8 << 20;
-/// How long after a failure the store is opened again, when somebody asks for it.
+/// How long after a failure to open it the store is tried again, when somebody asks for it.
 const REOPEN_DELAY: Duration = Duration::from_millis(500);
 
 /// The way to the journal from anywhere.
@@ -29,7 +35,12 @@ pub(super) struct JournalHandle {
 
 impl JournalHandle {
     /// Starts the actor on a thread of its own.
-    pub(super) fn start(store: Store, hub: Arc<Hub>, tally: Arc<Tally>) -> Self {
+    pub(super) fn start(
+        store: Store,
+        hub: Arc<Hub>,
+        tally: Arc<Tally>,
+        upkeep: Arc<Upkeep>,
+    ) -> Self {
         let arbiter = Arbiter::new();
         let addr = Journal::start_in_arbiter(&arbiter.handle(), move |ctx| {
             ctx.set_mailbox_capacity(1024);
@@ -37,9 +48,11 @@ impl JournalHandle {
                 store,
                 hub,
                 tally,
+                upkeep,
                 pending: Vec::new(),
                 pending_bytes: 0,
                 failing: false,
+                refused: None,
                 closed: None,
             }
         });
@@ -79,6 +92,40 @@ impl JournalHandle {
             .map_err(|_| stopped())?
     }
 
+    /// Compacts the journal while it works on.
+    pub(super) async fn compact(
+        &self,
+        leaving: &CancellationToken,
+    ) -> Result<CompactResponse, Error> {
+        let began = self.addr.send(BeginCompaction).await;
+        let mut compaction = began.map_err(|_| stopped())??;
+        loop {
+            let left = leaving.clone();
+            let copy = move || {
+                let copied = compaction.copy(&|| left.is_cancelled());
+                copied.map(|()| compaction).map_err(Error::from)
+            };
+            let copied = match blocking(copy).await {
+                Ok(copied) => copied,
+                Err(error) => {
+                    self.addr.do_send(AbandonCompaction);
+                    return Err(error);
+                }
+            };
+            let finish = self.addr.send(FinishCompaction(copied)).await;
+            match finish.map_err(|_| stopped())?? {
+                Finished::NotYet(more) => compaction = more,
+                Finished::Done(done, old) => {
+                    let discard = move || old.discard().map_err(Error::from);
+                    if let Err(error) = blocking(discard).await {
+                        tracing::warn!(%error, "an old database is left until the next start");
+                    }
+                    return Ok(done);
+                }
+            }
+        }
+    }
+
     /// Ends the actor once all that was sent before is committed; returns when
     /// the store is closed.
     pub(super) async fn close(&self) {
@@ -116,6 +163,26 @@ struct ClaimSessions(Vec<Ulid>);
 struct DeleteSession(Ulid);
 
 #[derive(Message)]
+#[rtype(result = "Result<Compaction, Error>")]
+struct BeginCompaction;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct AbandonCompaction;
+
+#[derive(Message)]
+#[rtype(result = "Result<Finished, Error>")]
+struct FinishCompaction(Compaction);
+
+/// Where a compaction stands after a round.
+enum Finished {
+    /// Much has changed meanwhile: another round is made first.
+    NotYet(Compaction),
+    /// It is done, and this is left.
+    Done(CompactResponse, Old),
+}
+
+#[derive(Message)]
 #[rtype(result = "()")]
 struct Close(oneshot::Sender<()>);
 
@@ -123,10 +190,13 @@ struct Journal {
     store: Store,
     hub: Arc<Hub>,
     tally: Arc<Tally>,
+    upkeep: Arc<Upkeep>,
     pending: Vec<Write>,
     pending_bytes: usize,
     /// The last commit failed; the store has to be reopened before the next.
     failing: bool,
+    /// When that was tried last, and why it failed.
+    refused: Option<(Instant, Error)>,
     /// Dropped after the store, so that whoever waits for it knows the store is closed.
     closed: Option<oneshot::Sender<()>>,
 }
@@ -155,7 +225,10 @@ impl Journal {
         if self.failing
             && let Err(error) = self.reopen()
         {
-            return refuse(writes, &error);
+            for write in writes {
+                let _ = write.reply.send(Err(error.clone()));
+            }
+            return;
         }
         let mut counts = Vec::with_capacity(writes.len());
         let mut replies = Vec::with_capacity(writes.len());
@@ -173,6 +246,9 @@ impl Journal {
                 self.tally.committed(begun.elapsed());
                 for (contents, result) in contents.into_iter().zip(&results) {
                     if result.is_ok() {
+                        if contents.has_end() {
+                            self.upkeep.changed.notify_one();
+                        }
                         self.tally.appended(contents);
                     }
                 }
@@ -186,6 +262,7 @@ impl Journal {
             Err(error) => {
                 tracing::error!(%error, "a commit failed; the journal will be reopened");
                 self.failing = true;
+                self.upkeep.degrade(Some(unusable(&error).message));
                 self.tally.failed();
                 for reply in replies {
                     let _ = reply.send(Err(unusable(&error)));
@@ -207,19 +284,32 @@ impl Journal {
         }
     }
 
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        // One failed disk must not make this thread spin on opening it.
-        std::thread::park_timeout(REOPEN_DELAY);
-        self.store.reopen()?;
-        self.failing = false;
-        tracing::info!("the journal is open again");
-        Ok(())
-    }
-}
-
-fn refuse(writes: Vec<Write>, error: &StoreError) {
-    for write in writes {
-        let _ = write.reply.send(Err(unusable(error)));
+    /// Opens the store again. One failed disk must not make this thread spin on
+    /// that: whoever asks too soon after a failure gets its error.
+    fn reopen(&mut self) -> Result<(), Error> {
+        if let Some((at, error)) = &self.refused
+            && at.elapsed() < REOPEN_DELAY
+        {
+            return Err(error.clone());
+        }
+        match self.store.reopen() {
+            Ok(warnings) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                self.failing = false;
+                self.refused = None;
+                self.upkeep.degrade(None);
+                tracing::info!("the journal is open again");
+                Ok(())
+            }
+            Err(error) => {
+                let error = unusable(&error);
+                self.upkeep.degrade(Some(error.message.clone()));
+                self.refused = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 }
 
@@ -264,7 +354,7 @@ impl Handler<ClaimSessions> for Journal {
     ) -> Self::Result {
         self.commit();
         if self.failing {
-            self.reopen().map_err(|error| unusable(&error))?;
+            self.reopen()?;
         }
         sessions
             .into_iter()
@@ -282,11 +372,67 @@ impl Handler<DeleteSession> for Journal {
         _: &mut Context<Self>,
     ) -> Self::Result {
         self.commit();
-        self.store
-            .delete_session(session)
-            .map_err(|error| unusable(&error))?;
+        if self.failing {
+            self.reopen()?;
+        }
+        self.store.delete_session(session).map_err(|error| {
+            self.failing = true;
+            unusable(&error)
+        })?;
         self.hub.forget(session);
+        self.upkeep.changed.notify_one();
         Ok(())
+    }
+}
+
+impl Handler<BeginCompaction> for Journal {
+    type Result = Result<Compaction, Error>;
+
+    fn handle(&mut self, _: BeginCompaction, _: &mut Context<Self>) -> Self::Result {
+        self.commit();
+        if self.failing {
+            self.reopen()?;
+        }
+        self.store.begin_compaction().map_err(Error::from)
+    }
+}
+
+impl Handler<AbandonCompaction> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, _: AbandonCompaction, _: &mut Context<Self>) {
+        self.store.abandon_compaction();
+    }
+}
+
+impl Handler<FinishCompaction> for Journal {
+    type Result = Result<Finished, Error>;
+
+    fn handle(
+        &mut self,
+        FinishCompaction(mut compaction): FinishCompaction,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        self.commit();
+        let begun = Instant::now();
+        let finished = self.store.finish_compaction(&mut compaction);
+        self.failing |= self.store.has_failed();
+        let Some(done) = finished.map_err(Error::from)? else {
+            return Ok(Finished::NotYet(compaction));
+        };
+        tracing::debug!(pause = ?begun.elapsed(), "the journal was exchanged");
+        let Compacted {
+            before,
+            after,
+            sessions,
+            old,
+        } = done;
+        let done = CompactResponse {
+            before,
+            after,
+            sessions,
+        };
+        Ok(Finished::Done(done, old))
     }
 }
 

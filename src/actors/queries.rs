@@ -62,6 +62,18 @@ impl Handle {
                 labels: &query.label,
             });
             for ulid in chosen {
+            if query.live_only() {
+                for ulid in shared.directory.live() {
+                    let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
+                        continue;
+                    };
+                    if view::matches(&record, &query) && views.len() < limit {
+                        views.push(view::session(&record, waits.get(&ulid), &shared));
+                    }
+                }
+                return Ok(views);
+            }
+            for record in shared.reader.sessions() {
                 if views.len() >= limit {
                     break;
                 }
@@ -70,6 +82,8 @@ impl Handle {
                 };
                 if view::matches(&record, &query) {
                     views.push(view::session(&record, waits.get(&ulid), &shared.directory));
+                    let waits = waits.get(&record.ulid);
+                    views.push(view::session(&record, waits, &shared));
                 }
             }
             Ok(views)
@@ -91,7 +105,7 @@ impl Handle {
             .map(|run| order::command_line(&spec, &record, run).argv)
             .unwrap_or_default();
         Ok(Inspection {
-            view: view::session(&record, waits.get(&ulid), &self.shared.directory),
+            view: view::session(&record, waits.get(&ulid), &self.shared),
             spec,
             last_seq: self.shared.reader.last_seq(ulid).map_err(Error::from)?,
             argv,

@@ -39,6 +39,12 @@ impl Handle {
         // that it will get: only one may be on its way there.
         let turn = turn(&self.resumes, ulid);
         let _turn = turn.lock().await;
+        if self
+            .answered::<ResumeResponse>(request.request, hash)?
+            .is_none()
+        {
+            self.check_disk().await?;
+        }
         for _ in 0..TRIES {
             // An actor that ended may have recorded it before it could say so.
             if let Some(answer) = self.answered(request.request, hash)? {

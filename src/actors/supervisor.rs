@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 const RESTARTS_MAX: u32 = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// Restarts that count for the delay while the journal cannot be written: what
+/// waits goes on within two seconds when it can.
+const WAITING: u32 = 4;
 /// A child that lived this long begins to count from nothing again.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -204,7 +207,7 @@ impl Supervisor {
                         let _ = asker.send(Err(error.clone()));
                     }
                     if retry {
-                        actor.bear_later(session, (restarts + 1).min(RESTARTS_MAX), ctx);
+                        actor.bear_later(session, (restarts + 1).min(WAITING), ctx);
                     }
                 }
             }
@@ -347,7 +350,7 @@ impl Handler<Ended> for Supervisor {
             Exit::Failed => {
                 tracing::warn!(%session, "a session's actor could not go on; it is made again");
                 // A full disk is full for as long as it is: that is no reason to give up.
-                self.bear_later(session, restarts.min(RESTARTS_MAX), ctx);
+                self.bear_later(session, restarts.min(WAITING), ctx);
             }
             Exit::Crashed => {
                 tracing::warn!(%session, restarts, "a session's actor crashed; it is made again");

@@ -8,6 +8,7 @@ use super::hub::Hub;
 use super::journal::JournalHandle;
 use super::search::Searchers;
 use super::session_root;
+use super::space::Upkeep;
 use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Settle, Supervisor};
 use super::tally::Tally;
 use super::view;
@@ -73,6 +74,7 @@ impl System {
         let (home, reader) = (journal.home(), journal.reader());
         let hub = Arc::new(Hub::new(reader.watermark()));
         let tally = Arc::new(Tally::default());
+        let upkeep = Arc::new(Upkeep::default());
         let sessions = session_root::settle(&settings.home, settings.session_dir.as_deref(), home)?;
         let pods = Pods::new(settings.home.join("pods"), settings.user_home.clone());
         let shared = Arc::new(Shared {
@@ -83,12 +85,13 @@ impl System {
                 .into(),
             runtimes: runtimes(&settings, &sessions, home),
             sessions,
-            journal: JournalHandle::start(journal, hub.clone(), tally.clone()),
+            journal: JournalHandle::start(journal, hub.clone(), tally.clone(), upkeep.clone()),
             tally,
             reader,
             hub,
             directory: Directory::default(),
             searchers: Searchers::new(),
+            upkeep,
             leaving: tokio_util::sync::CancellationToken::new(),
             settings,
         });
@@ -99,6 +102,7 @@ impl System {
             tokio::spawn(super::watch::watch(handle.clone(), *name));
         }
         tokio::spawn(sweep(handle.clone()));
+        tokio::spawn(super::space::keep(handle.clone()));
         Ok(Self { handle })
     }
 

@@ -31,6 +31,7 @@ pub(super) struct Contents {
     output_bytes: u64,
     /// Indices in [`Outcome::NAMES`].
     run_ends: Vec<usize>,
+    removed: bool,
 }
 
 /// The counters at one moment.
@@ -51,6 +52,11 @@ pub struct Counted {
 }
 
 impl Contents {
+    /// Whether a run ended with it, or what a session had is gone.
+    pub(super) const fn has_end(&self) -> bool {
+        !self.run_ends.is_empty() || self.removed
+    }
+
     pub(super) fn of(append: &Append) -> Self {
         let mut contents = Self {
             events: append.events.len() as u64,
@@ -67,6 +73,7 @@ impl Contents {
                     let at = names.clone().position(|name| *name == outcome.name());
                     contents.run_ends.extend(at);
                 }
+                EventKind::Removed { .. } => contents.removed = true,
                 _ => {}
             }
         }

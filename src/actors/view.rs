@@ -2,6 +2,7 @@
 
 use super::admission::Waits;
 use super::directory::{self, Directory};
+use super::context::Shared;
 use crate::model::api::{ListQuery, RunEnd, SessionView};
 use crate::model::run::Phase;
 use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord};
@@ -10,7 +11,7 @@ use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, S
 pub(super) fn session(
     record: &SessionRecord,
     waits: Option<&Waits>,
-    directory: &Directory,
+    shared: &Shared,
 ) -> SessionView {
     let current = record.current_run();
     let ended = current.and_then(end);
@@ -31,8 +32,9 @@ pub(super) fn session(
         outcome: ended.as_ref().map(|end| end.outcome.clone()),
         code: ended.as_ref().and_then(|end| end.code),
         error: ended.and_then(|end| end.error),
+        degraded: shared.upkeep.degraded().filter(|_| record.is_live()),
         position: waits.and_then(Waits::place),
-        waits_for: waits.map(|waits| waits.shown(directory)),
+        waits_for: waits.map(|waits| waits.shown(&shared.directory)),
         runs: u32::try_from(record.runs.len()).unwrap_or(u32::MAX),
         run: current.map_or(0, |run| run.number),
         created: record.created,

@@ -122,6 +122,14 @@ pub fn describe(event: &Event) -> Option<String> {
 /// How a session stands, in a few words.
 #[must_use]
 pub fn state(session: &SessionView, now: Timestamp) -> String {
+    let stands = plain_state(session, now);
+    match session.degraded {
+        Some(_) => format!("{stands}, degraded"),
+        None => stands,
+    }
+}
+
+fn plain_state(session: &SessionView, now: Timestamp) -> String {
     let state = session.state.as_str();
     match (state, session.position, session.started) {
         ("queued", position, _) => queued(position, session.waits_for.as_ref()),

@@ -4,7 +4,7 @@
 
 use super::log::LogFormat;
 use super::settings::{Key, Origin, Setting, Source};
-use crate::actors::Settings;
+use crate::actors::{Retention, Settings};
 use crate::client::Home;
 use crate::model::{Result, RuntimeName};
 use std::collections::BTreeMap;
@@ -45,12 +45,16 @@ pub struct Config {
     pub runtime: Option<RuntimeName>,
     /// `[cli] detach_on_interrupt`: Ctrl+C leaves sessions working.
     pub detach_on_interrupt: bool,
+    /// `[journal] min_free`: bytes; none for the default.
+    pub min_free: Option<u64>,
+    /// `[retention]`.
+    pub retention: Retention,
     /// Where what is not a default came from, by the key's name.
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 11] = [
+pub(super) const KEYS: [Key; 15] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -160,6 +164,52 @@ pub(super) const KEYS: [Key; 11] = [
         show: |config| config.log_format.name().into(),
     },
     Key {
+        name: "journal.min_free",
+        variable: "CLDPD_MIN_FREE",
+        about: "with less free on the home's disk nothing new is dispatched; by default 256m, or a twentieth of a small disk",
+        of_commands: false,
+        read: |config, text| {
+            config.min_free = Some(size(text)?);
+            Ok(())
+        },
+        show: |config| config.min_free.map(size_in_words).into(),
+    },
+    Key {
+        name: "retention.age",
+        variable: "CLDPD_RETENTION_AGE",
+        about: "histories go so long after their session's end, as in 90d; or never",
+        of_commands: false,
+        read: |config, text| {
+            config.retention.age = unless_never(text, |text| {
+                duration(text).ok_or("is no duration such as \"90d\", nor \"never\"".to_owned())
+            })?;
+            Ok(())
+        },
+        show: |config| config.retention.age.map(in_words).into(),
+    },
+    Key {
+        name: "retention.count",
+        variable: "CLDPD_RETENTION_COUNT",
+        about: "so many ended sessions are left, the newest; or never",
+        of_commands: false,
+        read: |config, text| {
+            config.retention.count = unless_never(text, |text| number(text).map(u64::from))?;
+            Ok(())
+        },
+        show: |config| config.retention.count.into(),
+    },
+    Key {
+        name: "retention.size",
+        variable: "CLDPD_RETENTION_SIZE",
+        about: "the oldest histories go while the journal needs more, as in 10g; or never",
+        of_commands: false,
+        read: |config, text| {
+            config.retention.size = unless_never(text, size)?;
+            Ok(())
+        },
+        show: |config| config.retention.size.map(size_in_words).into(),
+    },
+    Key {
         name: "docker.host",
         variable: "CLDPD_DOCKER_HOST",
         about: "the engine's address; by default found as the docker command finds it",
@@ -215,6 +265,8 @@ impl Default for Config {
             session_dir: None,
             runtime: None,
             detach_on_interrupt: false,
+            min_free: None,
+            retention: Retention::default(),
             origins: BTreeMap::new(),
         }
     }
@@ -235,6 +287,8 @@ impl Config {
             runtime: self.runtime(),
             docker_host: self.docker_host.clone(),
             session_dir: self.session_dir.clone(),
+            retention: self.retention,
+            min_free: self.min_free,
         }
     }
 
@@ -334,6 +388,17 @@ fn size_in_words(bytes: u64) -> String {
     format!("{}{name}", bytes >> shift)
 }
 
+/// What `read` makes of a text that is not "never".
+fn unless_never<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match text {
+        "never" => Ok(None),
+        text => read(text).map(Some),
+    }
+}
+
 fn truth(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" | "yes" => Ok(true),
@@ -388,149 +453,4 @@ fn machine_memory() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Error;
-
-    fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config> {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.toml"), text).unwrap();
-        let home = Home::new(dir.path()).unwrap();
-        Source::of(&home)?.read(&|key: &Key| {
-            let set = variables.iter().find(|(name, _)| *name == key.variable);
-            set.map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    fn read(text: &str) -> Result<Config> {
-        read_with(text, &[])
-    }
-
-    fn told(error: &Error) -> String {
-        let (_, message) = error.message.split_once("config.toml:").unwrap();
-        message.to_owned()
-    }
-
-    #[test]
-    fn defaults_and_values() {
-        let config = read("").unwrap();
-        assert!(config.max_parallel >= PARALLEL_MIN);
-        assert_eq!(config.idle_exit, Some(IDLE_EXIT));
-        let text =
-            "[limits]\nmemory = \"12g\"\nmax_queued = 5\nsession_memory = 0\nsession_pids = 9\n";
-        let limits = read(text).unwrap();
-        assert_eq!((limits.memory, limits.max_queued), (12 << 30, 5));
-        assert_eq!((limits.session_memory, limits.session_pids), (0, 9));
-        let text = "[limits]\nmax_parallel = 3\n[daemon]\nidle_exit = \"90s\"\n";
-        let config = read(text).unwrap();
-        assert_eq!(
-            (config.max_parallel, config.idle_exit),
-            (3, Some(Duration::from_secs(90)))
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        for (text, expected) in [
-            (
-                "[limits]\nmax_paralel = 3\n",
-                "2:1: unknown key \"limits.max_paralel\"",
-            ),
-            ("\n  nothing = 1\n", "2:3: unknown key \"nothing\""),
-            (
-                "[docker]\nhost = []",
-                "2:8: docker.host = an array is no value",
-            ),
-            (
-                "[daemon]\nidle_exit = \"soon\"\n",
-                "2:13: daemon.idle_exit = \"soon\" is no duration such as \"15m\", nor \"never\"",
-            ),
-            (
-                "[limits]\nmax_parallel = 0\n",
-                "2:16: limits.max_parallel = \"0\" would let nothing run",
-            ),
-            (
-                "[limits]\n\nmemory = \"much\"\n",
-                "3:10: limits.memory = \"much\" is no size such as \"512m\" or \"12g\"",
-            ),
-            (
-                "[limits]\nmax_queued = 0\n",
-                "2:14: limits.max_queued = \"0\" would let nothing wait",
-            ),
-        ] {
-            assert_eq!(told(&read(text).unwrap_err()), expected);
-        }
-        let error = read("[limits]\nmax_paralel = 3\n").unwrap_err();
-        assert!(error.hint.unwrap().contains("limits.max_parallel"));
-        assert!(told(&read("runtime = ").unwrap_err()).starts_with("1:"));
-    }
-
-    #[test]
-    fn a_variable_goes_over_the_file_and_a_flag_over_both() {
-        let text = "[limits]\nmax_parallel = 3\n\n[docker]\nhost = \"unix:///f\"\n";
-        let set = [("CLDPD_MAX_PARALLEL", "4"), ("CLDPD_RUNTIME", "")];
-        let config = read_with(text, &set).unwrap();
-        let config = config.with_docker_host(Some("unix:///flag".to_owned()));
-        let shown: Vec<String> = config
-            .effective()
-            .into_iter()
-            .filter(|s| !s.key.starts_with("limits.") || s.key == "limits.max_parallel")
-            .map(|s| format!("{}={} {}", s.key, s.value, s.origin))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "runtime=\"docker\" default",
-                "limits.max_parallel=4 CLDPD_MAX_PARALLEL",
-                "daemon.idle_exit=\"15m\" default",
-                "daemon.log_format=\"logfmt\" default",
-                "docker.host=\"unix:///flag\" --docker-host",
-                "docker.session_dir=null default",
-                "cli.detach_on_interrupt=false default",
-            ]
-        );
-        let config = read(text).unwrap();
-        assert!(
-            config.effective()[1]
-                .origin
-                .to_string()
-                .ends_with("config.toml:2")
-        );
-        let error = read_with("", &[("CLDPD_MAX_PARALLEL", "many")]).unwrap_err();
-        assert_eq!(
-            error.message,
-            "CLDPD_MAX_PARALLEL = \"many\" is no whole number"
-        );
-    }
-
-    #[test]
-    fn names_are_unlike_and_variables_say_whose_they_are() {
-        for (index, key) in KEYS.iter().enumerate() {
-            assert!(key.variable.starts_with("CLDPD_"), "{}", key.name);
-            let others = &KEYS[index + 1..];
-            assert!(
-                others
-                    .iter()
-                    .all(|o| o.name != key.name && o.variable != key.variable)
-            );
-        }
-    }
-
-    #[test]
-    fn durations_are_said_as_they_are_read() {
-        for text in ["15m", "90s", "2h", "1d", "0s", "20ms"] {
-            assert_eq!(in_words(duration(text).unwrap()), text);
-        }
-    }
-
-    #[test]
-    fn sizes_are_said_as_they_are_read() {
-        for text in ["0", "1000", "1k", "512m", "12g", "3t"] {
-            assert_eq!(size_in_words(size(text).unwrap()), text);
-        }
-        assert_eq!(size("2GiB").unwrap(), 2 << 30);
-        for wrong in ["", "g", "1.5g", "-1", "99999999999t"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -35,12 +35,16 @@ mod files;
 mod pods;
 mod queries;
 mod search;
+mod space;
 
 pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
 pub(crate) use queries::SEPARATOR;
 pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
 pub use search::{Finds, SearchHit, SearchItem, SearchPlace, SearchQuery};
+pub use space::{
+    CompactResponse, CompactionEnd, CompactionState, JournalQuery, JournalStats, RetentionState,
+};
 
 use super::bytes::Blob;
 use super::event::{How, SessionEvent};
@@ -406,6 +410,10 @@ pub struct SessionView {
     /// What was wrong with the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<super::Error>,
+    /// Why nothing can be recorded of it now, while it is live; what it says
+    /// waits where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
     /// Place in the queue, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,

@@ -111,36 +111,43 @@ fn discard(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Compaction {
-    /// Copies what the last round left, on whatever thread.
+    /// Copies what the last round left, on whatever thread, until `given_up`
+    /// says that nobody wants it any more.
     ///
     /// # Errors
-    /// When something cannot be read or written; it has to be given up then.
-    pub fn copy(&mut self) -> Result<(), StoreError> {
+    /// [`StoreError::Overtaken`] when it was given up; when something cannot be
+    /// read or written. It has to be dropped then.
+    pub fn copy(&mut self, given_up: &dyn Fn() -> bool) -> Result<(), StoreError> {
         self.step("begun")?;
         let Some((round, mut copy)) = self.round.take().zip(self.copy.take()) else {
             return Ok(());
         };
-        let done = self.work(&mut copy, &round);
+        let done = self.work(&mut copy, &round, given_up);
         self.copy = Some(copy);
         done
     }
 
-    fn work(&mut self, copy: &mut Copy, round: &Round) -> Result<(), StoreError> {
+    fn work(
+        &mut self,
+        copy: &mut Copy,
+        round: &Round,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<(), StoreError> {
         self.rounds += 1;
         match &round.sessions {
             None => {
-                copy.all_sessions()?;
+                copy.all_sessions(given_up)?;
                 self.step("sessions")?;
                 copy.commits(round.until)?;
                 self.step("commits")?;
                 copy.reopen()?;
                 self.step("reopened")?;
-                copy.check_all()?;
+                copy.check_all(given_up)?;
                 self.step("checked")
             }
             Some(sessions) => {
                 for (session, removed) in sessions {
-                    copy.session(*session, *removed)?;
+                    copy.session(*session, *removed, given_up)?;
                 }
                 copy.commits(round.until)?;
                 // So that the barrier of the last round has little to do.
@@ -277,7 +284,7 @@ impl Journal {
         let Some(mut copy) = compaction.copy.take() else {
             return Err(StoreError::Overtaken);
         };
-        compaction.work(&mut copy, &round)?;
+        compaction.work(&mut copy, &round, &|| false)?;
         copy.rest()?;
         compaction.step("rest")?;
         copy.barrier()?;

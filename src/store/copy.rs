@@ -57,6 +57,9 @@ impl Sum {
     }
 }
 
+/// Whether nobody wants it any more.
+pub(super) type GivenUp<'a> = &'a dyn Fn() -> bool;
+
 /// The database that is being made.
 pub(super) struct Copy {
     from: Reader,
@@ -112,7 +115,7 @@ impl Copy {
     }
 
     /// Copies all sessions that there are.
-    pub(super) fn all_sessions(&mut self) -> Result<(), StoreError> {
+    pub(super) fn all_sessions(&mut self, given_up: GivenUp<'_>) -> Result<(), StoreError> {
         for prefix in [keys::all_blocks(), keys::sessions()] {
             let mut from = prefix.to_vec();
             loop {
@@ -121,7 +124,7 @@ impl Copy {
                     break;
                 };
                 if !self.sessions.contains_key(&session) {
-                    self.copy_session(session)?;
+                    self.copy_session(session, given_up)?;
                 }
                 let Some(next) = session.0.checked_add(1) else {
                     break;
@@ -133,21 +136,26 @@ impl Copy {
     }
 
     /// Copies what has changed of a session since, and reads it back.
-    pub(super) fn session(&mut self, session: Ulid, removed: bool) -> Result<(), StoreError> {
+    pub(super) fn session(
+        &mut self,
+        session: Ulid,
+        removed: bool,
+        given_up: GivenUp<'_>,
+    ) -> Result<(), StoreError> {
         if removed {
             self.remove(session)?;
         }
         let before = self.sessions.get(&session).copied().unwrap_or_default();
-        self.copy_session(session)?;
+        self.copy_session(session, given_up)?;
         match self.sessions.get(&session) {
             Some(copied) => self.check(session, before, *copied),
             None => Ok(()),
         }
     }
 
-    fn copy_session(&mut self, session: Ulid) -> Result<(), StoreError> {
+    fn copy_session(&mut self, session: Ulid, given_up: GivenUp<'_>) -> Result<(), StoreError> {
         let mut copied = self.sessions.get(&session).copied().unwrap_or_default();
-        let done = self.try_session(session, &mut copied);
+        let done = self.try_session(session, &mut copied, given_up);
         if done.is_err() {
             drop(self.encoder.finish());
         }
@@ -163,9 +171,17 @@ impl Copy {
     }
 
     /// Whether there is anything of it.
-    fn try_session(&mut self, session: Ulid, copied: &mut Copied) -> Result<bool, StoreError> {
+    fn try_session(
+        &mut self,
+        session: Ulid,
+        copied: &mut Copied,
+        given_up: GivenUp<'_>,
+    ) -> Result<bool, StoreError> {
         let last = self.from.last_seq(session)?;
         while copied.last_seq < last {
+            if given_up() {
+                return Err(StoreError::Overtaken);
+            }
             let block = self.from.block(session, copied.last_seq + 1)?;
             let damaged = |source| StoreError::Block {
                 session,
@@ -304,7 +320,7 @@ impl Copy {
     /// Returns when all of it is on disk.
     pub(super) fn barrier(&self) -> Result<(), StoreError> {
         open::barrier(self.db()?, &self.file, &self.path)?;
-        files::sync_dir(&self.path)
+        files::sync_all(&self.path)
     }
 
     /// Closes it and opens it again, so that what is read comes from the disk.
@@ -318,8 +334,11 @@ impl Copy {
     }
 
     /// Reads everything back.
-    pub(super) fn check_all(&self) -> Result<(), StoreError> {
+    pub(super) fn check_all(&self, given_up: GivenUp<'_>) -> Result<(), StoreError> {
         for (session, copied) in &self.sessions {
+            if given_up() {
+                return Err(StoreError::Overtaken);
+            }
             self.check(*session, Copied::default(), *copied)?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::open::{self, Open};
 use super::rows::CommitRow;
 use super::seal::{self, Tail};
 use super::shared::{Hidden, Shared, Sight, State, call};
-use super::space::Space;
+use super::space::{self, Space};
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use sled::{Batch, Db};
@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// So much has to be free before a journal that met a full disk is opened again.
+const REOPEN_ROOM: u64 = 8 * 1024 * 1024;
 /// How often requests that were carried out long ago are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -147,20 +149,30 @@ impl Journal {
     /// void: who wants to append claims again, and finds what was recorded.
     /// When the disk was full, room that was set aside is given up first.
     ///
-    /// Readers wait meanwhile, and stay good. If it fails, it may be tried again.
+    /// Readers wait meanwhile, and stay good. If it fails, it may be tried
+    /// again; room for it is looked for before anything is dropped.
     ///
     /// # Errors
-    /// As [`Journal::open`].
+    /// As [`Journal::open`]; [`StoreError::NoRoom`].
     pub fn reopen(&mut self) -> Result<Vec<String>, StoreError> {
-        let mut state = self.shared.write();
-        state.db = None;
         self.failed = true;
         self.claims.clear();
         self.touched = None;
         if self.full {
             // Opening writes too, and so does the commit after it.
             files::drop_ballast(&self.dir)?;
+            let (free, _) = space::free(&self.dir)?;
+            if free < REOPEN_ROOM {
+                // Meanwhile readers have what was there before.
+                return Err(StoreError::NoRoom {
+                    path: self.dir.clone(),
+                    free,
+                    needed: REOPEN_ROOM,
+                });
+            }
         }
+        let mut state = self.shared.write();
+        state.db = None;
         let mut warnings = Vec::new();
         let opened = open::open(&self.dir, &self.options, &mut warnings);
         self.full |= opened.as_ref().is_err_and(StoreError::is_full);
@@ -169,7 +181,11 @@ impl Journal {
         *state = new;
         self.claims_made = 0;
         self.failed = false;
-        self.full = false;
+        if self.full {
+            self.full = false;
+            // For the next time, if there is room for it now.
+            files::keep_ballast(&self.dir)?;
+        }
         Ok(warnings)
     }
 
@@ -235,6 +251,12 @@ impl Journal {
         let done = self.try_commit(&db, appends);
         self.note(&done);
         done
+    }
+
+    /// Whether it has to be reopened before anything else.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Marks the journal as failed, if that is so.

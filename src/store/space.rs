@@ -177,6 +177,20 @@ pub fn free(dir: &Path) -> Result<(u64, u64), StoreError> {
 }
 
 impl Reader {
+    /// Bytes of a session's blocks as they are stored.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn stored_size(&self, session: Ulid) -> Result<u64, StoreError> {
+        let (mut seq, mut sum) = (self.last_seq(session)?, 0);
+        while seq > 0 {
+            let header = self.shared.view()?.header_at(session, seq)?;
+            sum += header.size() as u64;
+            seq = header.first_seq - 1;
+        }
+        Ok(sum)
+    }
+
     /// The journal in numbers. Scans nothing.
     ///
     /// # Errors

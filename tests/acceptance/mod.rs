@@ -22,5 +22,6 @@ mod resume;
 mod search;
 mod security;
 mod signals;
+mod space;
 mod stop;
 mod timeout;

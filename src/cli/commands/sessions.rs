@@ -65,6 +65,9 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
             context
                 .ui
                 .table(&table.without_titles(args.list.no_headers))?;
+            if let Some(why) = sessions.iter().find_map(|s| s.degraded.as_ref()) {
+                context.ui.note(&format!("degraded: {why}"));
+            }
             if sessions.is_empty() && live_only {
                 context
                     .ui

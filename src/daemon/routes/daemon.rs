@@ -66,6 +66,6 @@ pub(in crate::daemon) async fn describe(context: &Context) -> Result<DaemonStatu
         engine: context.handle.engine_address(),
         log: context.log.as_ref().map(|path| path.display().to_string()),
         commits: context.handle.commits(),
-        problems: Vec::new(),
+        problems: context.handle.problems(),
     })
 }

@@ -105,7 +105,7 @@ fn compact(journal: &mut Journal, claim: &Claim, hook: AtStep) -> Result<Compact
     compaction.at_step = hook;
     let next = journal.reader().last_seq(LIVE).unwrap() + 1;
     write(journal, LIVE, claim.generation, next, 3);
-    compaction.copy()?;
+    compaction.copy(&|| false)?;
     write(journal, LIVE, claim.generation, next + 3, 3);
     if journal.reader().last_seq(LATER)? == 0 {
         let later = journal.claim(LATER)?;
@@ -283,7 +283,7 @@ fn a_journal_that_was_reopened_meanwhile_keeps_what_it_has() {
         journal.begin_compaction(),
         Err(StoreError::Compacting)
     ));
-    compaction.copy().unwrap();
+    compaction.copy(&|| false).unwrap();
     journal.reopen().unwrap();
     let before = seen(&journal.reader());
     assert!(matches!(
@@ -300,7 +300,7 @@ fn a_session_that_is_removed_meanwhile_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = make(dir.path());
     let mut compaction = journal.begin_compaction().unwrap();
-    compaction.copy().unwrap();
+    compaction.copy(&|| false).unwrap();
     journal.delete_session(ENDED).unwrap();
     let compacted = journal.finish_compaction(&mut compaction).unwrap().unwrap();
     compacted.old.discard().unwrap();
@@ -345,7 +345,7 @@ fn cursors_into_what_was_removed_are_gone() {
     };
     check(&reader);
     let mut compaction = journal.begin_compaction().unwrap();
-    compaction.copy().unwrap();
+    compaction.copy(&|| false).unwrap();
     journal.finish_compaction(&mut compaction).unwrap().unwrap();
     check(&reader);
 }
@@ -384,7 +384,7 @@ fn what_was_removed_is_given_back_to_the_disk() {
     let stats = journal.reader().stats().unwrap();
     assert!(stats.garbage_bytes > stats.disk_bytes / 2, "{stats:?}");
     let mut compaction = journal.begin_compaction().unwrap();
-    compaction.copy().unwrap();
+    compaction.copy(&|| false).unwrap();
     let compacted = journal.finish_compaction(&mut compaction).unwrap().unwrap();
     compacted.old.discard().unwrap();
     let stats = journal.reader().stats().unwrap();

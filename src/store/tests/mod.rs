@@ -7,6 +7,7 @@ mod following;
 mod model;
 mod opening;
 mod power;
+mod ratio;
 mod reading;
 mod searching;
 

@@ -62,18 +62,6 @@ impl Handle {
                 labels: &query.label,
             });
             for ulid in chosen {
-            if query.live_only() {
-                for ulid in shared.directory.live() {
-                    let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
-                        continue;
-                    };
-                    if view::matches(&record, &query) && views.len() < limit {
-                        views.push(view::session(&record, waits.get(&ulid), &shared));
-                    }
-                }
-                return Ok(views);
-            }
-            for record in shared.reader.sessions() {
                 if views.len() >= limit {
                     break;
                 }
@@ -81,9 +69,7 @@ impl Handle {
                     continue;
                 };
                 if view::matches(&record, &query) {
-                    views.push(view::session(&record, waits.get(&ulid), &shared.directory));
-                    let waits = waits.get(&record.ulid);
-                    views.push(view::session(&record, waits, &shared));
+                    views.push(view::session(&record, waits.get(&ulid), &shared));
                 }
             }
             Ok(views)

@@ -1,8 +1,8 @@
 //! Records as the API shows them.
 
 use super::admission::Waits;
-use super::directory::{self, Directory};
 use super::context::Shared;
+use super::directory;
 use crate::model::api::{ListQuery, RunEnd, SessionView};
 use crate::model::run::Phase;
 use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord};

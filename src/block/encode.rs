@@ -12,7 +12,9 @@ use std::fmt;
 const COMPRESS_FROM: usize = 96;
 /// zstd's level for what is written while somebody waits.
 const LEVEL: i32 = 1;
-/// zstd's level for blocks that are merged or copied.
+/// zstd's level for blocks that nobody waits for. They are read as fast.
+const COMPACTED_LEVEL: i32 = 9;
+/// zstd's level for blocks that are merged.
 const SEALED_LEVEL: i32 = 3;
 
 /// The body of an event that is not an output.
@@ -53,6 +55,11 @@ impl Encoder {
     /// An encoder of blocks that are not written again soon.
     pub(crate) fn sealing() -> Self {
         Self::with_level(SEALED_LEVEL)
+    }
+
+    /// An encoder of blocks that are written once and for all.
+    pub(crate) fn compacting() -> Self {
+        Self::with_level(COMPACTED_LEVEL)
     }
 
     fn with_level(level: i32) -> Self {

@@ -3,6 +3,12 @@
 //! Events are taken out of their blocks and put into full ones, which are
 //! compressed better. Commits whose sessions were all removed are left out, the
 //! others stand together in groups. Whatever is written is read back.
+//!
+//! sled keeps up to 16 rows in a leaf, and writes a leaf anew when it is split or
+//! has been changed ten times: rows of 6 KiB put in one after the other are
+//! written three times each, and what is on disk is twice what counts. So keys
+//! go first, with nothing in them, and make the leaves; values follow when their
+//! leaves have been split, nine at most to each, and are written once.
 
 use super::block::{Block, BlockError, Body, Encoded, Encoder, EventRef};
 use super::error::StoreError;
@@ -18,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 /// Blocks that are written at once.
 const BLOCKS_STEP: usize = 16;
+/// So many keys go before a value: with them its leaf has been split.
+const AHEAD: usize = 48;
 
 /// How far a session has been copied.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +78,8 @@ pub(super) struct Copy {
     encoder: Encoder,
     sessions: BTreeMap<Ulid, Copied>,
     space: Space,
+    /// Rows whose keys are there already, in order.
+    pending: Vec<(Vec<u8>, Vec<u8>)>,
     /// The last commit that was looked at.
     seen: u64,
     /// The last commit that was taken.
@@ -87,9 +97,10 @@ impl Copy {
             file,
             path,
             options,
-            encoder: Encoder::sealing(),
+            encoder: Encoder::compacting(),
             sessions: BTreeMap::new(),
             space: Space::default(),
+            pending: Vec::new(),
             seen: 0,
             kept: 0,
         })
@@ -132,7 +143,7 @@ impl Copy {
                 from = [&prefix[..], &next.to_be_bytes()].concat();
             }
         }
-        Ok(())
+        self.settle(0)
     }
 
     /// Copies what has changed of a session since, and reads it back.
@@ -147,6 +158,7 @@ impl Copy {
         }
         let before = self.sessions.get(&session).copied().unwrap_or_default();
         self.copy_session(session, given_up)?;
+        self.settle(0)?;
         match self.sessions.get(&session) {
             Some(copied) => self.check(session, before, *copied),
             None => Ok(()),
@@ -224,9 +236,21 @@ impl Copy {
         for block in blocks {
             let prefix = keys::block(session, block.header.first_seq);
             for (key, piece) in parts::split(&prefix, &block.bytes) {
-                batch.insert(key, piece);
+                batch.insert(key.as_slice(), &[]);
+                self.pending.push((key, piece.to_vec()));
             }
             self.space.add_block(&block.header);
+        }
+        self.apply(batch)?;
+        self.settle(AHEAD)
+    }
+
+    /// Writes the values of all keys but for the last `ahead`.
+    fn settle(&mut self, ahead: usize) -> Result<(), StoreError> {
+        let ready = self.pending.len().saturating_sub(ahead);
+        let mut batch = Batch::default();
+        for (key, value) in self.pending.drain(..ready) {
+            batch.insert(key, value);
         }
         self.apply(batch)
     }
@@ -256,6 +280,7 @@ impl Copy {
         let Some(db) = self.db.clone() else {
             return Ok(());
         };
+        self.settle(0)?;
         self.sessions.remove(&session);
         open::finish_deletion(&db, &self.path, session, &mut self.space)
     }

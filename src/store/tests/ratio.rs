@@ -32,41 +32,53 @@ impl Dice {
         [8, 4, 4, 4, 12].map(|len| hex(self, len)).join("-")
     }
 
-    /// A word; some are said more often than others, as they are.
-    fn word(&mut self) -> String {
-        let rank = self.roll(3000) * self.roll(3000) / 3000;
-        let mut own = Dice(rank.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let len = 2 + own.roll(4) + own.roll(4);
-        (0..len)
-            .map(|_| char::from(b"etaoinshrdlcumwfgypbvk"[(own.roll(22)) as usize]))
-            .collect()
-    }
-
-    fn text(&mut self, words: u64) -> String {
-        let words: Vec<_> = (0..words).map(|_| self.word()).collect();
-        words.join(" ")
-    }
-
-    /// Lines as of a program's text.
-    fn code(&mut self, lines: u64) -> String {
-        let line = |dice: &mut Self| match dice.roll(4) {
-            0 => format!(
-                "    let {} = self.{}({});\\n",
-                dice.word(),
-                dice.word(),
-                dice.word()
-            ),
-            1 => format!("        if {} != {} {{\\n", dice.word(), dice.word()),
-            2 => "    }\\n".to_owned(),
-            _ => format!("    // {}\\n", dice.text(6)),
-        };
-        (0..lines).map(|_| line(self)).collect()
+    fn pick<'a>(&mut self, of: &'a [String]) -> &'a str {
+        &of[self.roll(of.len() as u64) as usize]
     }
 }
 
+/// What there is to be read and said: our own sources, and what is written
+/// about them.
+struct Library {
+    sources: Vec<String>,
+    paragraphs: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Library {
+    fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |dir: &str, kind: &str| -> Vec<String> {
+            let entries = std::fs::read_dir(root.join(dir)).unwrap();
+            let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            paths.retain(|path| path.extension().is_some_and(|found| found == kind));
+            paths.sort();
+            let texts = paths
+                .iter()
+                .map(|path| std::fs::read_to_string(path).unwrap());
+            texts.collect()
+        };
+        let mut sources = read("src/store", "rs");
+        sources.extend(read("src/actors", "rs"));
+        sources.extend(read("src/model", "rs"));
+        let guide = read("docs/guide", "md").join("\n\n");
+        let names = sources.iter().flat_map(|text| text.lines());
+        let names = names.filter_map(|line| line.trim().strip_prefix("fn ")?.split('(').next());
+        Self {
+            names: names.map(str::to_owned).collect(),
+            paragraphs: guide.split("\n\n").map(str::to_owned).collect(),
+            sources,
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap()
+}
+
 /// What Claude Code writes with `--output-format stream-json`: texts, uses of
-/// tools, and their results, which it writes twice.
-fn agent_stream(seed: u64, bytes: usize) -> Vec<String> {
+/// tools, and what they gave, which it writes twice.
+fn agent_stream(library: &Library, seed: u64, bytes: usize) -> Vec<String> {
     let dice = &mut Dice(seed);
     let session = dice.uuid();
     let tail = |dice: &mut Dice| {
@@ -100,29 +112,30 @@ fn agent_stream(seed: u64, bytes: usize) -> Vec<String> {
                  \"stop_reason\":null,\"stop_sequence\":null,{usage}}},"
             )
         };
-        let words = 10 + dice.roll(120);
-        let text = dice.text(words);
-        lines.push(said(format!("{{\"type\":\"text\",\"text\":\"{text}\"}}")) + &tail(dice));
+        let text = quoted(dice.pick(&library.paragraphs));
+        lines.push(said(format!("{{\"type\":\"text\",\"text\":{text}}}")) + &tail(dice));
         let tool = dice.id(24);
-        let command = format!(
-            "cd /workspace && rg -n {} src/{}.rs",
-            dice.word(),
-            dice.word()
-        );
+        let source: Vec<&str> = dice.pick(&library.sources).lines().collect();
+        let count = (10 + dice.roll(70) as usize).min(source.len());
+        let from = dice.roll((source.len() - count + 1) as u64) as usize;
         lines.push(
             said(format!(
-                "{{\"type\":\"tool_use\",\"id\":\"toolu_{tool}\",\"name\":\"Bash\",\
-                 \"input\":{{\"command\":\"{command}\",\"description\":\"{}\"}}}}",
-                dice.text(6)
+                "{{\"type\":\"tool_use\",\"id\":\"toolu_{tool}\",\"name\":\"Read\",\"input\":\
+                 {{\"file_path\":\"/workspace/src/store/{}.rs\",\"offset\":{from},\"limit\":{count}}}}}",
+                dice.pick(&library.names)
             )) + &tail(dice),
         );
-        let count = 3 + dice.roll(60);
-        let result = dice.code(count);
+        let shown = source[from..from + count].join("\n");
+        let numbered = source[from..from + count].iter().zip(from + 1..);
+        let numbered: String = numbered
+            .map(|(line, n)| format!("{n:6}\t{line}\n"))
+            .collect();
         lines.push(format!(
             "{{\"type\":\"user\",\"message\":{{\"role\":\"user\",\"content\":[{{\"tool_use_id\":\
-             \"toolu_{tool}\",\"type\":\"tool_result\",\"content\":\"{result}\",\"is_error\":false}}]}},\
-             \"tool_use_result\":{{\"stdout\":\"{result}\",\"stderr\":\"\",\"interrupted\":false,\
-             \"isImage\":false}},{}",
+             \"toolu_{tool}\",\"type\":\"tool_result\",\"content\":{}}}]}},\"tool_use_result\":\
+             {{\"type\":\"text\",\"file\":{{\"content\":{},\"numLines\":{count}}}}},{}",
+            quoted(&numbered),
+            quoted(&shown),
             tail(dice)
         ));
         written += lines.iter().rev().take(3).map(String::len).sum::<usize>();
@@ -130,33 +143,15 @@ fn agent_stream(seed: u64, bytes: usize) -> Vec<String> {
     lines
 }
 
-/// What builds and test runs print.
-fn plain_lines(seed: u64, bytes: usize) -> Vec<String> {
+/// What a run of tests prints.
+fn plain_lines(library: &Library, seed: u64, bytes: usize) -> Vec<String> {
     let dice = &mut Dice(seed);
     let mut lines = Vec::new();
     let mut written = 0;
     while written < bytes {
-        let line = match dice.roll(3) {
-            0 => format!(
-                "   Compiling {} v{}.{}.{}",
-                dice.word(),
-                dice.roll(9),
-                dice.roll(20),
-                dice.roll(9)
-            ),
-            1 => format!(
-                "test {}::{} ... ok ({} ms)",
-                dice.word(),
-                dice.word(),
-                dice.roll(900)
-            ),
-            _ => format!(
-                "[{}] INFO {}: {}",
-                dice.roll(99_999),
-                dice.word(),
-                dice.text(7)
-            ),
-        };
+        let name = dice.pick(&library.names);
+        let (whole, part) = (dice.roll(3), dice.roll(1000));
+        let line = format!("test store::tests::{name} ... ok <{whole}.{part:03}s>");
         written += line.len() + 1;
         lines.push(line);
     }
@@ -225,27 +220,39 @@ fn ratios(sessions: &[Vec<String>], a_commit: usize) -> (f64, f64) {
         "{raw} bytes raw: {live:.3} live, {:.3} compacted, {needed:.3} thought to be needed",
         database(&journal)
     );
-    (live, database(&journal))
+    (live, compacted)
 }
 
 #[test]
 fn what_agents_say_takes_a_fifth() {
-    let streams: Vec<_> = (1..=4).map(|n| agent_stream(n, 3_000_000)).collect();
+    let library = Library::new();
+    let streams: Vec<_> = (1..=4)
+        .map(|n| agent_stream(&library, n, 3_000_000))
+        .collect();
     let (_, compacted) = ratios(&streams, 64);
     assert!(compacted <= 0.2, "{compacted}");
 }
 
 #[test]
 fn plain_lines_take_a_fifth() {
-    let streams: Vec<_> = (1..=4).map(|n| plain_lines(n, 3_000_000)).collect();
+    let library = Library::new();
+    let streams: Vec<_> = (1..=4)
+        .map(|n| plain_lines(&library, n, 3_000_000))
+        .collect();
     let (_, compacted) = ratios(&streams, 256);
     assert!(compacted <= 0.2, "{compacted}");
 }
 
 #[test]
 fn a_trickle_takes_a_fifth() {
+    let library = Library::new();
     let streams: Vec<_> = (1..=50)
-        .map(|n| agent_stream(n, 600_000).into_iter().take(200).collect())
+        .map(|n| {
+            agent_stream(&library, n, 600_000)
+                .into_iter()
+                .take(200)
+                .collect()
+        })
         .collect();
     let (_, compacted) = ratios(&streams, 1);
     assert!(compacted <= 0.2, "{compacted}");

@@ -114,7 +114,7 @@ impl JournalHandle {
             };
             let finish = self.addr.send(FinishCompaction(copied)).await;
             match finish.map_err(|_| stopped())?? {
-                Finished::NotYet(more) => compaction = more,
+                Finished::NotYet(more) => compaction = *more,
                 Finished::Done(done, old) => {
                     let discard = move || old.discard().map_err(Error::from);
                     if let Err(error) = blocking(discard).await {
@@ -177,7 +177,7 @@ struct FinishCompaction(Compaction);
 /// Where a compaction stands after a round.
 enum Finished {
     /// Much has changed meanwhile: another round is made first.
-    NotYet(Compaction),
+    NotYet(Box<Compaction>),
     /// It is done, and this is left.
     Done(CompactResponse, Old),
 }
@@ -418,7 +418,7 @@ impl Handler<FinishCompaction> for Journal {
         let finished = self.store.finish_compaction(&mut compaction);
         self.failing |= self.store.has_failed();
         let Some(done) = finished.map_err(Error::from)? else {
-            return Ok(Finished::NotYet(compaction));
+            return Ok(Finished::NotYet(Box::new(compaction)));
         };
         tracing::debug!(pause = ?begun.elapsed(), "the journal was exchanged");
         let Compacted {

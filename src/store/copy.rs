@@ -127,7 +127,7 @@ impl Copy {
 
     /// Copies all sessions that there are.
     pub(super) fn all_sessions(&mut self, given_up: GivenUp<'_>) -> Result<(), StoreError> {
-        for prefix in [keys::all_blocks(), keys::sessions()] {
+        for prefix in keys::all_of_sessions() {
             let mut from = prefix.to_vec();
             loop {
                 let key = self.from.shared.view()?.key_from(&prefix, &from)?;

@@ -45,9 +45,9 @@ pub(super) fn blocks(session: Ulid) -> Vec<u8> {
     of_session(BLOCK, session)
 }
 
-/// What the keys of all blocks begin with.
-pub(super) const fn all_blocks() -> [u8; 1] {
-    [BLOCK]
+/// What the keys of all that belongs to sessions begin with.
+pub(super) const fn all_of_sessions() -> [[u8; 1]; 3] {
+    [[BLOCK], [CURSOR], [SESSION]]
 }
 
 /// Whether a key is of a part of a block.

@@ -1,4 +1,4 @@
-use super::super::space::{Space, allocated};
+use super::super::space::allocated;
 use super::*;
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,28 +30,6 @@ fn seen(reader: &Reader) -> Seen {
         sessions: sessions.collect(),
         firehose: firehose(reader, 64).unwrap(),
         request: reader.request(Ulid(99)).unwrap(),
-    }
-}
-
-/// What the rows come to when they are counted.
-fn counted(journal: &Journal) -> Space {
-    let db = journal.reader().shared.read().db.clone().unwrap();
-    let mut space = Space::default();
-    for row in db.iter() {
-        let (key, value) = row.unwrap();
-        if key[0] != 1 && key[0] != 8 {
-            space.row(&key, &value, true);
-        }
-    }
-    // Rows about the journal itself are counted once, when it is made or copied.
-    space.other = 0;
-    space
-}
-
-fn kept(journal: &Journal) -> Space {
-    Space {
-        other: 0,
-        ..journal.space()
     }
 }
 
@@ -293,6 +271,49 @@ fn a_journal_that_was_reopened_meanwhile_keeps_what_it_has() {
     drop(compaction);
     assert_eq!(seen(&journal.reader()), before);
     assert!(!dir.path().join("0002").exists());
+}
+
+#[test]
+fn cursors_of_a_session_without_events_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = make(dir.path());
+    let claim = journal.claim(LATER).unwrap();
+    let row = Append {
+        cursors: vec![(cursor_key(0, 1), cursor(7))],
+        ..append(LATER, claim.generation, Vec::new())
+    };
+    commit_one(&mut journal, row);
+    let compaction = journal.begin_compaction().unwrap();
+    finish(&mut journal, compaction).unwrap();
+    let cursors = journal.reader().cursors(LATER).unwrap();
+    assert_eq!(cursors, [(cursor_key(0, 1), cursor(7))].into());
+}
+
+/// Whoever calls it in the wrong order, or after a failure, loses nothing.
+#[test]
+fn what_was_not_copied_takes_no_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, claim) = make(dir.path());
+    let before = seen(&journal.reader());
+    let mut compaction = journal.begin_compaction().unwrap();
+    let finished = journal.finish_compaction(&mut compaction).unwrap();
+    assert!(finished.is_none());
+    finish(&mut journal, compaction).unwrap();
+    assert_eq!(seen(&journal.reader()), before);
+    let mut compaction = journal.begin_compaction().unwrap();
+    compaction.at_step = AtStep(Some(Box::new(|name| match name {
+        "sessions" => Err(StoreError::Compacting),
+        _ => Ok(()),
+    })));
+    copy(&mut compaction).unwrap_err();
+    let finished = journal.finish_compaction(&mut compaction);
+    assert!(matches!(finished, Err(StoreError::Overtaken)));
+    drop(compaction);
+    write(&mut journal, LIVE, claim.generation, 102, 1);
+    assert_eq!(
+        seen(&journal.reader()).firehose.len(),
+        before.firehose.len() + 1
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Followers that read on while the writer merges, removes and reopens under them.
+//! Followers that read on while the writer merges, removes and compacts under them.
 
 use super::power::scratch;
 use super::*;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// Sessions that are followed; one more comes and goes.
 const FOLLOWED: [Ulid; 2] = [Ulid(1), Ulid(2)];
@@ -113,7 +114,7 @@ fn a_follower_misses_nothing_whatever_is_done_under_it() {
         scope.spawn(|| follow_all(&reader, 7, &bell));
         scope.spawn(|| follow_all(&reader, 500, &bell));
         scope.spawn(|| ask(&reader, FOLLOWED[0], &bell));
-        write(&mut journal, &bell);
+        assert!(write(&mut journal, &bell) > 1, "it was compacted meanwhile");
         drop(last);
     });
     for session in FOLLOWED {
@@ -122,9 +123,12 @@ fn a_follower_misses_nothing_whatever_is_done_under_it() {
     assert_eq!(blobs(dir.path()), 0);
 }
 
-/// What the writer does: commits, that merge; removals; reopenings.
-fn write(journal: &mut Journal, bell: &Bell) {
+/// What the writer does: commits, that merge; removals; compactions. Returns
+/// how often it was compacted.
+fn write(journal: &mut Journal, bell: &Bell) -> usize {
     let mut claims = BTreeMap::new();
+    let mut compacted = 0;
+    let mut copying: Option<JoinHandle<Compaction>> = None;
     for seq in 1..=COMMITS {
         let mut appends = Vec::new();
         let passing = passing(seq / 150);
@@ -148,5 +152,30 @@ fn write(journal: &mut Journal, bell: &Bell) {
             journal.delete_session(passing).unwrap();
             claims.remove(&passing);
         }
+        // The copy is made while commits go on, and put in place between two.
+        if copying.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(copy) = copying.take()
+        {
+            let mut copied = copy.join().unwrap();
+            match journal.finish_compaction(&mut copied).unwrap() {
+                Some(done) => {
+                    done.old.discard().unwrap();
+                    compacted += 1;
+                }
+                None => copying = Some(copy_on(copied)),
+            }
+        } else if copying.is_none() && seq % 50 == 0 {
+            copying = Some(copy_on(journal.begin_compaction().unwrap()));
+        }
     }
+    drop(copying.map(JoinHandle::join));
+    compacted
+}
+
+/// Goes on with a compaction beside the writer.
+fn copy_on(mut compaction: Compaction) -> JoinHandle<Compaction> {
+    std::thread::spawn(move || {
+        copy(&mut compaction).unwrap();
+        compaction
+    })
 }

@@ -11,6 +11,7 @@ mod ratio;
 mod reading;
 mod searching;
 
+use super::space::Space;
 use super::*;
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::session::RunRecord;
@@ -178,10 +179,15 @@ fn commit_one(journal: &mut Journal, append: Append) -> Committed {
 
 /// All events of a session, read in small steps.
 fn read_all(reader: &Reader, session: Ulid) -> Result<Vec<Event>, StoreError> {
+    read_by(reader, session, 1000)
+}
+
+/// All events of a session, read in steps of so many bytes.
+fn read_by(reader: &Reader, session: Ulid, bytes: usize) -> Result<Vec<Event>, StoreError> {
     let mut events: Vec<Event> = Vec::new();
     loop {
         let after = events.last().map_or(0, |event| event.seq);
-        let more = reader.events(session, after, 1000)?;
+        let more = reader.events(session, after, bytes)?;
         if more.is_empty() {
             return Ok(events);
         }
@@ -213,6 +219,49 @@ fn block_rows(journal: &Journal, session: Ulid) -> usize {
     db.scan_prefix(keys::blocks(session)).count()
 }
 
+/// Files that sled put beside its log: there must be none.
 fn blobs(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("0001").join("blobs")).map_or(0, Iterator::count)
+    let databases = files::databases(dir).unwrap().into_iter();
+    let counts = databases.map(|name| {
+        let blobs = std::fs::read_dir(dir.join(name).join("blobs"));
+        blobs.map_or(0, Iterator::count)
+    });
+    counts.sum()
+}
+
+/// Copies what a compaction has to copy before it can be finished.
+fn copy(compaction: &mut Compaction) -> Result<(), StoreError> {
+    compaction.copy(&|| false)
+}
+
+/// Puts a compaction's copy in place, and removes what was there before.
+fn finish(journal: &mut Journal, mut compaction: Compaction) -> Result<(), StoreError> {
+    loop {
+        copy(&mut compaction)?;
+        if let Some(done) = journal.finish_compaction(&mut compaction)? {
+            return done.old.discard();
+        }
+    }
+}
+
+/// What the rows come to when they are counted.
+fn counted(journal: &Journal) -> Space {
+    let db = journal.reader().shared.read().db.clone().unwrap();
+    let mut space = Space::default();
+    for row in db.iter() {
+        let (key, value) = row.unwrap();
+        if key[0] != 1 && key[0] != 8 {
+            space.row(&key, &value, true);
+        }
+    }
+    // Rows about the journal itself are counted once, when it is made or copied.
+    space.other = 0;
+    space
+}
+
+fn kept(journal: &Journal) -> Space {
+    Space {
+        other: 0,
+        ..journal.space()
+    }
 }

@@ -3,6 +3,8 @@
 use super::power::scratch;
 use super::*;
 use proptest::prelude::*;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 const SESSIONS: u128 = 3;
 
@@ -17,6 +19,17 @@ enum Op {
     /// The process is killed before the barrier of a commit.
     Kill(Vec<Try>),
     Delete(u128),
+    /// A compaction goes one step further, and perhaps something happens to it
+    /// after so many of its own steps.
+    Compact(Option<(usize, Fault)>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It fails.
+    Fail,
+    /// The process is killed.
+    Kill,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +68,7 @@ fn a_try() -> impl Strategy<Value = Try> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
+    let fault = prop_oneof![Just(Fault::Fail), Just(Fault::Kill)];
     prop_oneof![
         // Many commits of little, so that blocks are merged.
         16 => proptest::collection::vec(a_try(), 1..5).prop_map(Op::Commit),
@@ -64,6 +78,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => proptest::collection::vec(a_try(), 1..5).prop_map(Op::Fail),
         1 => proptest::collection::vec(a_try(), 1..5).prop_map(Op::Kill),
         1 => (1..=SESSIONS).prop_map(Op::Delete),
+        5 => proptest::option::weighted(0.2, (0usize..5, fault)).prop_map(Op::Compact),
     ]
 }
 
@@ -237,15 +252,17 @@ impl Model {
     }
 
     /// A commit that was broken off is there as a whole, or not at all.
-    fn settle(&mut self, before: Self, reader: &Reader) {
-        if reader.watermark() == before.commits {
+    fn settle(&mut self, before: Self, journal: &Journal) {
+        if journal.reader().watermark() == before.commits {
             *self = before;
         }
         self.unclaim();
-        self.check(reader);
+        self.check(journal);
     }
 
-    fn check(&self, reader: &Reader) {
+    fn check(&self, journal: &Journal) {
+        assert_eq!(kept(journal), counted(journal));
+        let reader = &journal.reader();
         assert_eq!(reader.watermark(), self.commits);
         for (ulid, session) in &self.sessions {
             assert_eq!(read_all(reader, *ulid).unwrap(), session.events);
@@ -275,70 +292,209 @@ impl Model {
     }
 }
 
+/// A journal that may contain what a compaction left before.
+fn open_again(dir: &Path) -> Journal {
+    let opened = Journal::open(dir, options()).unwrap();
+    for warning in opened.warnings {
+        assert!(warning.contains("which a compaction left"), "{warning}");
+    }
+    opened.journal
+}
+
+/// A compaction under way.
+struct Copying {
+    compaction: Compaction,
+    copied: bool,
+    /// The journal was reopened since it began.
+    overtaken: bool,
+}
+
+/// A journal, whoever has it open, and what must be in it.
+struct World {
+    model: Model,
+    copying: Option<Copying>,
+    journal: Option<Journal>,
+    dir: PathBuf,
+    lives: u32,
+    root: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let root = scratch();
+        let dir = root.path().join("0");
+        Self {
+            model: Model::default(),
+            copying: None,
+            journal: Some(open(&dir)),
+            dir,
+            lives: 0,
+            root,
+        }
+    }
+
+    fn writer(&mut self) -> &mut Journal {
+        self.journal.as_mut().unwrap()
+    }
+
+    /// Where a process that is killed leaves what its files hold.
+    fn next_life(&mut self) -> PathBuf {
+        self.lives += 1;
+        self.root.path().join(self.lives.to_string())
+    }
+
+    /// The process is gone; what it left is in `dir`.
+    fn restart(&mut self, dir: PathBuf) {
+        self.copying = None;
+        self.journal = None;
+        self.journal = Some(open_again(&dir));
+        self.dir = dir;
+    }
+
+    fn reopen(&mut self) {
+        assert_eq!(self.writer().reopen().unwrap(), Vec::<String>::new());
+        if let Some(copying) = &mut self.copying {
+            copying.overtaken = true;
+        }
+        self.model.unclaim();
+    }
+
+    fn carry_out(&mut self, op: Op) {
+        let writer = self.journal.as_mut().unwrap();
+        let model = &mut self.model;
+        match op {
+            Op::Commit(tries) => {
+                model.claim_for(writer, &tries);
+                return model.commit(writer, &tries);
+            }
+            Op::Claim(session) => {
+                let ulid = model.ulid(session);
+                return model.claim(writer, ulid);
+            }
+            Op::Delete(session) => {
+                let ulid = model.ulid(session);
+                writer.delete_session(ulid).unwrap();
+                model.removed[session as usize - 1] += 1;
+                model.sessions.remove(&ulid);
+                return model.order.retain(|(of, _)| *of != ulid);
+            }
+            Op::Reopen => {
+                model.check(writer);
+                self.reopen();
+            }
+            Op::Restart => {
+                self.restart(self.dir.clone());
+                self.model.unclaim();
+            }
+            Op::Fail(tries) => {
+                let before = model.break_off(writer, &tries, || {});
+                self.reopen();
+                let journal = self.journal.as_ref().unwrap();
+                return self.model.settle(before, journal);
+            }
+            Op::Kill(tries) => {
+                let left = self.next_life();
+                let (from, to) = (self.dir.clone(), left.clone());
+                let writer = self.journal.as_mut().unwrap();
+                let before = self.model.break_off(writer, &tries, move || {
+                    files::back_up(&from, &to).unwrap();
+                });
+                let dir = if left.exists() {
+                    left
+                } else {
+                    self.dir.clone()
+                };
+                self.restart(dir);
+                let journal = self.journal.as_ref().unwrap();
+                return self.model.settle(before, journal);
+            }
+            Op::Compact(fault) => self.compact(fault),
+        }
+        self.model.check(self.journal.as_ref().unwrap());
+    }
+
+    /// Begins a compaction, copies, or puts the copy in place.
+    fn compact(&mut self, fault: Option<(usize, Fault)>) {
+        let Some(mut copying) = self.copying.take() else {
+            let compaction = self.writer().begin_compaction().unwrap();
+            self.copying = Some(Copying {
+                compaction,
+                copied: false,
+                overtaken: false,
+            });
+            return;
+        };
+        let left = self.next_life();
+        let stopped = Arc::new(OnceLock::new());
+        copying.compaction.at_step = AtStep(fault.map(|(mut after, fault)| {
+            let (from, to, stopped) = (self.dir.clone(), left.clone(), stopped.clone());
+            let hook = move |step| {
+                if after > 0 {
+                    after -= 1;
+                    return Ok(());
+                }
+                if let Fault::Kill = fault {
+                    files::back_up(&from, &to).unwrap();
+                }
+                stopped.set(step).unwrap();
+                Err(StoreError::io(
+                    "sync",
+                    &to,
+                    std::io::Error::other("no disk"),
+                ))
+            };
+            Box::new(hook) as _
+        }));
+        let done = if copying.copied {
+            let done = self.writer().finish_compaction(&mut copying.compaction);
+            done.map(|done| match done {
+                Some(done) => {
+                    done.old.discard().unwrap();
+                    None
+                }
+                None => Some(false),
+            })
+        } else {
+            copy(&mut copying.compaction).map(|()| Some(true))
+        };
+        match (done, stopped.get()) {
+            (Ok(copied), None) => {
+                assert!(copied.is_some() || !copying.overtaken);
+                if let Some(copied) = copied {
+                    copying.copied = copied;
+                    copying.compaction.at_step = AtStep::default();
+                    self.copying = Some(copying);
+                }
+            }
+            (Err(StoreError::Overtaken), None) => assert!(copying.overtaken),
+            (Err(StoreError::Io { .. }), Some(step)) => {
+                drop(copying);
+                self.writer().abandon_compaction();
+                if left.exists() {
+                    self.restart(left);
+                    self.model.unclaim();
+                } else if *step == "current" {
+                    // Which one counts nobody knows before it is opened anew.
+                    self.reopen();
+                }
+            }
+            (done, step) => panic!("{done:?} after {step:?}"),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn the_journal_is_what_the_model_is(ops in proptest::collection::vec(op(), 1..120)) {
-        let root = scratch();
-        let mut lives = 0;
-        let mut dir = root.path().join("0");
-        let mut journal = Some(open(&dir));
-        let mut model = Model::default();
+        let mut world = World::new();
         for op in ops {
-            let writer = journal.as_mut().unwrap();
-            match op {
-                Op::Commit(tries) => {
-                    model.claim_for(writer, &tries);
-                    model.commit(writer, &tries);
-                }
-                Op::Claim(session) => {
-                    let ulid = model.ulid(session);
-                    model.claim(writer, ulid);
-                }
-                Op::Delete(session) => {
-                    let ulid = model.ulid(session);
-                    writer.delete_session(ulid).unwrap();
-                    model.removed[session as usize - 1] += 1;
-                    model.sessions.remove(&ulid);
-                    model.order.retain(|(of, _)| *of != ulid);
-                }
-                Op::Reopen => {
-                    model.check(&writer.reader());
-                    prop_assert_eq!(writer.reopen().unwrap(), Vec::<String>::new());
-                    model.unclaim();
-                    model.check(&writer.reader());
-                }
-                Op::Restart => {
-                    drop(journal.take());
-                    journal = Some(open(&dir));
-                    model.unclaim();
-                    model.check(&journal.as_ref().unwrap().reader());
-                }
-                Op::Fail(tries) => {
-                    let before = model.break_off(writer, &tries, || {});
-                    prop_assert_eq!(writer.reopen().unwrap(), Vec::<String>::new());
-                    model.settle(before, &writer.reader());
-                }
-                Op::Kill(tries) => {
-                    // A process that is killed leaves what its files hold.
-                    lives += 1;
-                    let left = root.path().join(lives.to_string());
-                    let (from, to) = (dir.clone(), left.clone());
-                    let before = model.break_off(writer, &tries, move || {
-                        files::back_up(&from, &to).unwrap();
-                    });
-                    drop(journal.take());
-                    if left.exists() {
-                        dir = left;
-                    }
-                    journal = Some(open(&dir));
-                    model.settle(before, &journal.as_ref().unwrap().reader());
-                }
-            }
+            world.carry_out(op);
         }
-        model.check(&journal.as_ref().unwrap().reader());
-        drop(journal.take());
-        prop_assert_eq!(blobs(&dir), 0);
+        world.model.check(world.journal.as_ref().unwrap());
+        let blobs = blobs(&world.dir);
+        drop(world);
+        prop_assert_eq!(blobs, 0);
     }
 }

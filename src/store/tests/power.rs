@@ -33,6 +33,11 @@ enum Step {
     Reopen,
     /// As by another daemon.
     Restart,
+    /// Another database is made to take the place of the one there is.
+    Begin,
+    Copy,
+    /// It does.
+    Finish,
 }
 
 /// What the child does.
@@ -40,14 +45,17 @@ fn script() -> Vec<Step> {
     let mut steps = Vec::new();
     for round in 0..3 {
         let small = || Step::Commit(vec![(A, 1, false), (B, 3, false)]);
-        steps.extend((0..40).map(|_| small()));
+        steps.extend((0..35).map(|_| small()));
+        steps.push(Step::Begin);
+        steps.extend((0..5).map(|_| small()));
         steps.push(Step::Commit(vec![(large(round), 150, false)]));
         steps.push(Step::Commit(vec![(large(round), 30, false), (A, 1, false)]));
         steps.push(Step::Commit(vec![(B, 1, false), (large(round), 30, false)]));
         steps.push(Step::Commit(vec![(large(round), 1, true), (B, 1, false)]));
-        steps.push(Step::Reopen);
+        steps.push(if round == 2 { Step::Reopen } else { Step::Copy });
         steps.extend((0..12).map(|_| small()));
         steps.push(Step::Delete(large(round)));
+        steps.push(Step::Finish);
         steps.extend((0..6).map(|_| small()));
         steps.push(Step::Restart);
     }
@@ -105,7 +113,7 @@ impl State {
                     state.sessions.remove(session);
                     state.order.retain(|(of, _)| of != session);
                 }
-                Step::Reopen | Step::Restart => {}
+                Step::Reopen | Step::Restart | Step::Begin | Step::Copy | Step::Finish => {}
             }
         }
         state
@@ -117,7 +125,7 @@ impl State {
         let mut state = Self::default();
         let sessions = [A, B].into_iter().chain((0..3).map(large));
         for session in sessions {
-            let events = read_all(reader, session).map_err(told)?;
+            let events = read_by(reader, session, 200_000).map_err(told)?;
             let record = reader.session(session).map_err(told)?;
             let cursors = reader.cursors(session).map_err(told)?;
             for (event, seq) in events.iter().zip(1..) {
@@ -149,6 +157,7 @@ fn child_that_does_everything() {
     let open = || Journal::open(dir, options()).unwrap().journal;
     let mut journal = Some(open());
     let mut claims: BTreeMap<Ulid, (u64, u64)> = BTreeMap::new();
+    let mut compaction = None;
     for (step, number) in script().into_iter().zip(1..).skip(from.parse().unwrap()) {
         let writer = journal.as_mut().unwrap();
         match step {
@@ -181,6 +190,13 @@ fn child_that_does_everything() {
                 writer.reopen().unwrap();
                 claims.clear();
             }
+            Step::Begin => compaction = Some(writer.begin_compaction().unwrap()),
+            // One that another process began is not gone on with.
+            Step::Copy => compaction.iter_mut().for_each(|of| copy(of).unwrap()),
+            Step::Finish => match compaction.take().map(|copied| finish(writer, copied)) {
+                None | Some(Ok(()) | Err(StoreError::Overtaken)) => {}
+                Some(Err(error)) => panic!("{error}"),
+            },
             Step::Restart => {
                 drop(journal.take());
                 journal = Some(open());
@@ -249,18 +265,29 @@ fn try_image(image: &Image, acknowledged: usize) -> Result<State, String> {
 
 /// Tries disks of a recording, spread over all its moments.
 fn try_all(recording: &Recording, done: usize, trials: usize) {
-    let (syncs, others) = recording.cuts();
-    let mut disks = Vec::new();
-    for cut in syncs.into_iter().chain(others) {
-        disks.push((cut, Loss::Nothing));
-        disks.push((cut, Loss::Everything));
-        disks.extend((0..4).map(|seed| (cut, Loss::Some(seed))));
-    }
-    let count = if trials == 0 {
-        disks.len()
-    } else {
-        trials.min(disks.len())
+    let kinds = recording.cuts().map(|cuts| {
+        let losses = [Loss::Nothing, Loss::Everything].into_iter();
+        let losses = losses.chain((0..4).map(Loss::Some));
+        let disks = cuts
+            .into_iter()
+            .flat_map(|cut| losses.clone().map(move |of| (cut, of)));
+        disks.collect::<Vec<_>>()
+    });
+    let all = kinds.iter().map(Vec::len).sum::<usize>();
+    // As many of each kind, spread over the run.
+    let each = trials / kinds.len();
+    let mut dice = Dice(0);
+    let mut pick = |of: &Vec<_>, nth| {
+        let (len, die) = (of.len() as u64, dice.roll());
+        of[((nth * len + die % len) / each as u64) as usize]
     };
+    let disks: Vec<_> = match trials {
+        0 => kinds.concat(),
+        _ => (0..each as u64)
+            .flat_map(|nth| kinds.each_ref().map(|of| pick(of, nth)))
+            .collect(),
+    };
+    let count = disks.len();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -271,14 +298,12 @@ fn try_all(recording: &Recording, done: usize, trials: usize) {
                     if trial >= count {
                         return;
                     }
-                    // A stride that has no factor in common with the losses.
-                    let (cut, loss) = disks[trial * disks.len() / count];
+                    let (cut, loss) = disks[trial];
                     let acknowledged = done.max(recording.said(cut) as usize);
                     if let Err(why) = try_image(&recording.image(cut, loss), acknowledged) {
-                        failures
-                            .lock()
-                            .unwrap()
-                            .push(format!("at {cut}, {loss:?}: {why}"));
+                        let open = recording.open_at(cut);
+                        let told = format!("at {cut}, {loss:?}: {why}; on its way:\n{open}");
+                        failures.lock().unwrap().push(told);
                     }
                 }
             });
@@ -296,7 +321,7 @@ fn try_all(recording: &Recording, done: usize, trials: usize) {
         failures.is_empty(),
         "{} of {count} disks of {}:\n{shown}",
         failures.len(),
-        disks.len()
+        all
     );
 }
 
@@ -310,7 +335,7 @@ fn what_was_acknowledged_survives_power_loss() {
     let recording = record_child(&Image::new(), 0);
     assert_eq!(recording.said(usize::MAX), script().len() as u64);
     try_all(&recording, 0, trials());
-    let (syncs, _) = recording.cuts();
+    let [_, syncs, _] = recording.cuts();
     for place in [1, 2] {
         let cut = syncs[syncs.len() * place / 3] - 1;
         let image = recording.image(cut, Loss::Some(7));

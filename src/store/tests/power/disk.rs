@@ -164,25 +164,24 @@ impl Recording {
         }
     }
 
-    /// Every moment at which something had just begun or ended. First those
-    /// around the ends of syncs, which make the difference.
-    pub(super) fn cuts(&self) -> (Vec<usize>, Vec<usize>) {
-        let mut syncs = Vec::new();
-        let mut others = Vec::new();
+    /// Every moment at which something had just begun or ended: of names, of
+    /// syncs, of all else.
+    pub(super) fn cuts(&self) -> [Vec<usize>; 3] {
+        let mut cuts = [const { Vec::new() }; 3];
         for op in &self.ops {
             let end = op.end.min(self.lines);
-            let cuts = if matches!(op.what, What::Sync(_)) {
-                &mut syncs
-            } else {
-                &mut others
+            let kind = match op.what {
+                What::Name { .. } | What::Rename { .. } | What::Remove { .. } => 0,
+                What::Sync(_) => 1,
+                What::Write { .. } | What::Len { .. } | What::Said(_) => 2,
             };
-            cuts.extend([op.begin + 1, end, end + 1]);
+            cuts[kind].extend([op.begin + 1, end, end + 1]);
         }
-        for cuts in [&mut syncs, &mut others] {
+        for cuts in &mut cuts {
             cuts.sort_unstable();
             cuts.dedup();
         }
-        (syncs, others)
+        cuts
     }
 
     /// The last number that the program had said by then.
@@ -193,6 +192,33 @@ impl Recording {
             _ => None,
         });
         said.max().unwrap_or(0)
+    }
+
+    /// What is not on disk for certain at `cut`.
+    pub(super) fn open_at(&self, cut: usize) -> String {
+        let open = self.ops.iter();
+        let open = open.filter(|op| op.begin < cut && op.sure >= cut);
+        let told = open.map(|op| {
+            let what = match &op.what {
+                What::Write { file, at, data } => {
+                    let path = self.name_of(*file);
+                    format!("write {path} {at}+{}", data.len())
+                }
+                what => format!("{what:?}"),
+            };
+            format!("  {}..{}: {what}", op.begin, op.end as isize)
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+
+    fn name_of(&self, inode: Inode) -> String {
+        let mut names = self.ops.iter().filter_map(|op| match &op.what {
+            What::Name { path, file } if *file == Some(inode) => Some(path),
+            _ => None,
+        });
+        names
+            .next()
+            .map_or_else(String::new, |path| path.display().to_string())
     }
 
     /// What the disk may hold when the power goes at `cut`.

@@ -80,34 +80,12 @@ fn run(dir: &Path, writers: usize) -> Result<(std::time::Duration, std::time::Du
         let ulid = Ulid::from_parts(Timestamp::now().millis(), writer as u128);
         sessions.push((ulid, journal.claim(ulid)?.generation, 1));
     }
+    let mut appends = Vec::with_capacity(commits.len());
+    for lines in commits {
+        appends.push(commit(lines, &mut sessions));
+    }
     let (ours, ()) = timed(|| {
-        for lines in commits {
-            let mut appends: Vec<Append> = sessions
-                .iter()
-                .map(|(session, generation, _)| Append {
-                    session: *session,
-                    generation: *generation,
-                    events: Vec::new(),
-                    cursors: Vec::new(),
-                    record: None,
-                    requests: Vec::new(),
-                })
-                .collect();
-            for (place, data) in lines.into_iter().enumerate() {
-                let writer = place % writers;
-                let next = &mut sessions[writer].2;
-                appends[writer].events.push(Event {
-                    seq: *next,
-                    run: 0,
-                    time: Timestamp::now(),
-                    kind: EventKind::Output(Output {
-                        stream: Stream::Stdout,
-                        data,
-                        continued: false,
-                    }),
-                });
-                *next += 1;
-            }
+        for appends in appends {
             for taken in journal.commit(appends)? {
                 taken?;
             }
@@ -115,4 +93,35 @@ fn run(dir: &Path, writers: usize) -> Result<(std::time::Duration, std::time::Du
         Ok(())
     })?;
     Ok((ours, theirs))
+}
+
+/// One commit's events, dealt out to the writers in turn.
+fn commit(lines: Vec<Vec<u8>>, sessions: &mut [(Ulid, u64, u64)]) -> Vec<Append> {
+    let mut appends: Vec<Append> = sessions
+        .iter()
+        .map(|(session, generation, _)| Append {
+            session: *session,
+            generation: *generation,
+            events: Vec::new(),
+            cursors: Vec::new(),
+            record: None,
+            requests: Vec::new(),
+        })
+        .collect();
+    for (place, data) in lines.into_iter().enumerate() {
+        let writer = place % sessions.len();
+        let next = &mut sessions[writer].2;
+        appends[writer].events.push(Event {
+            seq: *next,
+            run: 0,
+            time: Timestamp::now(),
+            kind: EventKind::Output(Output {
+                stream: Stream::Stdout,
+                data,
+                continued: false,
+            }),
+        });
+        *next += 1;
+    }
+    appends
 }

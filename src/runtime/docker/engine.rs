@@ -214,8 +214,16 @@ pub(super) enum Failure {
 
 impl Failure {
     /// The thing does not exist.
-    pub(super) const fn is_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+    pub(super) fn is_missing(&self) -> bool {
+        match self {
+            Self::Refused { status: 404, .. } => true,
+            // Podman, where it goes while it is looked at.
+            Self::Refused {
+                status: 500,
+                message,
+            } => message.ends_with("no such container"),
+            Self::Refused { .. } | Self::Unreachable(_) => false,
+        }
     }
 
     /// The thing is held by something else, or is not in a state for this.
@@ -264,4 +272,23 @@ fn parse_version(text: &str) -> Option<ClientVersion> {
         major_version: major.parse().ok()?,
         minor_version: minor.parse().ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, message: &str) -> Failure {
+        let message = message.to_owned();
+        Failure::Refused { status, message }
+    }
+
+    #[test]
+    fn what_goes_while_it_is_looked_at_is_missing() {
+        let podmans = "container f630 does not exist in database: no such container";
+        assert!(refused(500, podmans).is_missing());
+        assert!(refused(404, "No such image: x").is_missing());
+        assert!(!refused(500, "no space left on device").is_missing());
+        assert!(!refused(409, podmans).is_missing());
+    }
 }

@@ -11,7 +11,9 @@ use super::volumes;
 use crate::model::{HomeId, Timestamp};
 use crate::runtime::{CreateRequest, ExitInfo, Found, Owner, PlaceState, Result, RuntimeError};
 use bollard::errors::Error as EngineError;
-use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum};
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+};
 use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, StartContainerOptions,
     WaitContainerOptionsBuilder,
@@ -25,17 +27,20 @@ pub(super) async fn find(engine: &Engine, owner: &Owner, name: &str) -> Result<O
     Ok(found.filter(|found| found.owner == *owner))
 }
 
+/// How often a list may be broken off by containers that go meanwhile.
+const LISTS: usize = 8;
+
 /// All containers of a home.
 pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
-    let options = ListContainersOptionsBuilder::new()
-        .all(true)
-        .filters(&labels::filter(labels::HOME, &home.to_string()))
-        .build();
-    let listed = engine.client.list_containers(Some(options));
-    let list = engine
-        .call(QUICK, listed.map(understood))
-        .await
-        .map_err(|failure| failure.of_container("of this home"))?;
+    let mut broken_off = 0;
+    let list = loop {
+        match summaries(engine, home).await {
+            Ok(list) => break list,
+            // Podman gives up a list where one of its containers goes.
+            Err(failure) if failure.is_missing() && broken_off < LISTS => broken_off += 1,
+            Err(failure) => return Err(failure.of_container("of this home")),
+        }
+    };
     let mut all = Vec::new();
     for summary in list {
         let name = summary.names.iter().flatten().find_map(|name| {
@@ -50,6 +55,18 @@ pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
         }
     }
     Ok(all)
+}
+
+async fn summaries(
+    engine: &Engine,
+    home: HomeId,
+) -> std::result::Result<Vec<ContainerSummary>, Failure> {
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&labels::filter(labels::HOME, &home.to_string()))
+        .build();
+    let listed = engine.client.list_containers(Some(options));
+    engine.call(QUICK, listed.map(understood)).await
 }
 
 /// Starts it, unless it runs.

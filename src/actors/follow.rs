@@ -28,6 +28,8 @@ pub struct Follow {
     record: SessionRecord,
     query: EventsQuery,
     at: u64,
+    /// The last event there was when it began; none when what comes is followed.
+    end: Option<u64>,
     durable: watch::Receiver<u64>,
     done: bool,
 }
@@ -36,8 +38,10 @@ impl Follow {
     pub(super) fn new(shared: Arc<Shared>, ulid: Ulid, query: EventsQuery) -> Result<Self> {
         let durable = shared.hub.follow(ulid);
         let record = load(&shared, ulid)?;
-        let at = start(&shared.reader, ulid, &query).map_err(Error::from)?;
+        let last = shared.reader.last_seq(ulid).map_err(Error::from)?;
+        let at = start(&shared.reader, ulid, &query, last).map_err(Error::from)?;
         Ok(Self {
+            end: (!query.follow).then_some(last),
             shared,
             ulid,
             record,
@@ -60,6 +64,12 @@ impl Follow {
         self.at
     }
 
+    /// The number of the event with which it ends; none when what comes is followed.
+    #[must_use]
+    pub const fn end(&self) -> Option<u64> {
+        self.end
+    }
+
     /// The next events that fit; none when there will be no more. Waits only when following.
     ///
     /// # Errors
@@ -72,9 +82,10 @@ impl Follow {
         };
         while let Some(events) = self.read(read).await? {
             let id = &self.record.id;
+            let end = self.end.unwrap_or(u64::MAX);
             let wanted: Vec<SessionEvent> = events
                 .into_iter()
-                .filter(|event| fits(&self.query, event))
+                .filter(|event| event.seq <= end && fits(&self.query, event))
                 .map(|event| SessionEvent {
                     session: id.clone(),
                     ulid: self.ulid,
@@ -103,7 +114,7 @@ impl Follow {
 
     /// What is to be read next, by whatever way.
     async fn read<T: Send + 'static>(&mut self, read: Read<T>) -> Result<Option<T>> {
-        while !self.done {
+        while !self.done && self.end.is_none_or(|end| self.at < end) {
             self.durable.borrow_and_update();
             let (shared, ulid, at) = (self.shared.clone(), self.ulid, self.at);
             let (follow, run) = (self.query.follow, self.query.run);
@@ -115,11 +126,12 @@ impl Follow {
             });
             // Whether it was over was asked before the read: all of it is before `end`.
             let (end, found) = read.await.map_err(|_| broken())??;
-            let over = end.is_some();
             let Some((found, last_seq, last_time)) = found else {
-                if !self.query.follow || over {
-                    self.done = true;
-                } else if self.durable.changed().await.is_err() {
+                // What is missing before the end was removed.
+                if self.end.is_some() {
+                    return Err(gone());
+                }
+                if end.is_some() || self.durable.changed().await.is_err() {
                     load(&self.shared, self.ulid)?;
                     self.done = true;
                 }
@@ -140,7 +152,12 @@ type Read<T> = fn(&Reader, Ulid, u64) -> std::result::Result<Found<T>, StoreErro
 type Found<T> = Option<(T, u64, Timestamp)>;
 
 /// After which event it begins.
-fn start(reader: &Reader, ulid: Ulid, query: &EventsQuery) -> std::result::Result<u64, StoreError> {
+fn start(
+    reader: &Reader,
+    ulid: Ulid,
+    query: &EventsQuery,
+    last: u64,
+) -> std::result::Result<u64, StoreError> {
     let mut after = query.after.unwrap_or(0);
     if let Some(since) = query.since {
         after = after.max(reader.since(ulid, since)?);
@@ -150,7 +167,7 @@ fn start(reader: &Reader, ulid: Ulid, query: &EventsQuery) -> std::result::Resul
     }
     let until = match query.until {
         Some(Timestamp(until)) => reader.since(ulid, Timestamp(until.saturating_add(1)))?,
-        None => reader.last_seq(ulid)?,
+        None => last,
     };
     if let Some(lines) = query.tail {
         let start = reader.last_lines(ulid, (after, until), lines, &|event| {
@@ -181,7 +198,11 @@ fn is_over(shared: &Shared, ulid: Ulid, run: Option<u32>) -> Result<bool> {
 
 fn load(shared: &Shared, ulid: Ulid) -> Result<SessionRecord> {
     let record = shared.reader.session(ulid).map_err(Error::from)?;
-    record.ok_or_else(|| Error::new(ErrorCode::Gone, "the session's history was removed"))
+    record.ok_or_else(gone)
+}
+
+fn gone() -> Error {
+    Error::new(ErrorCode::Gone, "the session's history was removed")
 }
 
 fn broken() -> Error {

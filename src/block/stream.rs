@@ -11,13 +11,13 @@
 //!
 //! | JSON | where | means |
 //! |---|---|---|
-//! | `{"after": N}` | first | only events after number N were asked for |
+//! | `{"session": ULID, "after": N, "last": M}` | first | only this session's events after number N were asked for, and none after M; no `last` where what comes is followed |
 //! | `{"end": true}` | last | the proper end |
 //! | `{"error": …}` | last | why it ends before |
 //!
 //! The first block may begin with events that were not asked for, and, as small
-//! blocks are merged meanwhile, every other one too with events that came before.
-//! None is left out. Nothing but the headers was looked at by who sends them:
+//! blocks are merged meanwhile, every other one too with events that came before;
+//! the last one may end with some that were not asked for. None is left out. Nothing but the headers was looked at by who sends them:
 //! checksums are for the receiver to check.
 
 use super::{BlockError, HEADER_LEN, Header};

@@ -11,7 +11,7 @@ use super::connection::{Client, Exchange};
 use super::stream::{EventStream, Feed, Parsed, Parser, follow};
 use crate::block::{self, Block, BlockError, EventRef, Frame, Frames, Header};
 use crate::model::api::EventsQuery;
-use crate::model::{Error, ErrorCode, Result};
+use crate::model::{Error, ErrorCode, Result, Ulid};
 use futures::StreamExt as _;
 use hyper::Method;
 use hyper::body::Bytes;
@@ -28,8 +28,10 @@ const SMALL: usize = 32 << 10;
 /// Events of one session that lie together.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    blocks: Vec<Block>,
-    after: u64,
+    /// Blocks, each with the number after which its events are new.
+    blocks: Vec<(u64, Block)>,
+    /// The last event that was asked for.
+    last: u64,
     query: EventsQuery,
     /// Why there are no more of them.
     broken: Option<Error>,
@@ -41,13 +43,14 @@ impl Chunk {
     /// # Errors
     /// What lies after those that were given cannot be read.
     pub fn events(&self) -> impl Iterator<Item = Result<EventRef<'_>>> {
-        let wanted = |event: &EventRef<'_>| {
+        let wanted = |after: u64, event: &EventRef<'_>| {
             let query = &self.query;
-            event.seq > self.after && query.takes(event.run, event.time, event.stream())
+            let placed = event.seq > after && event.seq <= self.last;
+            placed && query.takes(event.run, event.time, event.stream())
         };
-        let all = self.blocks.iter().flat_map(move |block| {
+        let all = self.blocks.iter().flat_map(move |(after, block)| {
             block.events().filter_map(move |event| match event {
-                Ok(event) => wanted(&event).then_some(Ok(event)),
+                Ok(event) => wanted(*after, &event).then_some(Ok(event)),
                 Err(error) => Some(Err(damaged(block.header().first_seq, &error))),
             })
         });
@@ -67,12 +70,16 @@ pub(super) async fn chunks(
         query: query.clone(),
     };
     let decoded = follow(client, feed).await?.map(decode).buffered(AHEAD);
-    let after = query.after.unwrap_or(0);
-    let chunks = decoded.scan((query, after, false), |(query, after, over), next| {
+    let place = Place {
+        after: query.after.unwrap_or(0),
+        last: None,
+        query,
+    };
+    let chunks = decoded.scan((place, false), |(place, over), next| {
         if *over {
             return ready(None);
         }
-        let next = next.map(|decoded| place(after, query, decoded));
+        let next = next.map(|decoded| place.take(decoded));
         *over = match &next {
             Ok(chunk) => chunk.as_ref().is_some_and(|chunk| chunk.broken.is_some()),
             Err(_) => true,
@@ -84,14 +91,14 @@ pub(super) async fn chunks(
 
 /// What the daemon sent, decoded.
 enum Decoded {
-    Begin(u64),
+    Begin(Begin),
     /// Blocks, and why there are no more.
     Blocks(Vec<Block>, Option<Error>),
 }
 
 async fn decode(item: Result<Item>) -> Result<Decoded> {
     let blocks = match item? {
-        Item::Begin(after) => return Ok(Decoded::Begin(after)),
+        Item::Begin(begin) => return Ok(Decoded::Begin(begin)),
         Item::Blocks(blocks) => blocks,
     };
     let raw_len: usize = blocks.iter().map(|(header, _)| header.raw_len()).sum();
@@ -120,35 +127,49 @@ fn decode_all(stored: &[(Header, Vec<u8>)]) -> Decoded {
     Decoded::Blocks(blocks, None)
 }
 
-/// Sees that nothing is missing before a block, and that there is something new in it.
-fn place(after: &mut u64, query: &EventsQuery, decoded: Decoded) -> Option<Chunk> {
-    let (mut blocks, mut broken) = match decoded {
-        Decoded::Begin(from) => {
-            *after = from.max(*after);
-            return None;
+/// How far the events came.
+struct Place {
+    query: EventsQuery,
+    /// The last one that came.
+    after: u64,
+    /// The last one that was asked for, where that is settled.
+    last: Option<u64>,
+}
+
+impl Place {
+    /// Sees that nothing is missing before a block, and that there is something new in it.
+    fn take(&mut self, decoded: Decoded) -> Option<Chunk> {
+        let (blocks, mut broken) = match decoded {
+            Decoded::Begin(begin) => {
+                self.after = begin.after.max(self.after);
+                // What was the end when it was asked first stays the end.
+                self.last = self.last.or(begin.last);
+                return None;
+            }
+            Decoded::Blocks(blocks, broken) => (blocks, broken),
+        };
+        let mut placed = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let (first, last) = (block.header().first_seq, block.header().last_seq());
+            let after = self.after;
+            // A block that was merged meanwhile may begin with what came before.
+            if first > after + 1 || last <= after {
+                broken = Some(Error::new(
+                    ErrorCode::Internal,
+                    format!("the daemon sent events {first} to {last} after event {after}"),
+                ));
+                break;
+            }
+            placed.push((after, block));
+            self.after = last;
         }
-        Decoded::Blocks(blocks, broken) => (blocks, broken),
-    };
-    let before = *after;
-    let placed = blocks.iter().position(|block| {
-        let (first, last) = (block.header().first_seq, block.header().last_seq());
-        if first > *after + 1 || last <= *after {
-            broken = Some(Error::new(
-                ErrorCode::Internal,
-                format!("the daemon sent events {first} to {last} after event {after}"),
-            ));
-            return true;
-        }
-        *after = last;
-        false
-    });
-    blocks.truncate(placed.unwrap_or(blocks.len()));
-    Some(Chunk {
-        blocks,
-        after: before,
-        query: query.clone(),
-        broken,
-    })
+        Some(Chunk {
+            blocks: placed,
+            last: self.last.unwrap_or(u64::MAX),
+            query: self.query.clone(),
+            broken,
+        })
+    }
 }
 
 fn damaged(seq: u64, cause: &BlockError) -> Error {
@@ -164,9 +185,18 @@ struct BlocksFeed {
     query: EventsQuery,
 }
 
+/// What was asked for, in numbers.
+#[derive(Clone, Copy)]
+struct Begin {
+    session: Ulid,
+    /// Events after this one.
+    after: u64,
+    /// And none after this one.
+    last: Option<u64>,
+}
+
 enum Item {
-    /// Events after this one are wanted.
-    Begin(u64),
+    Begin(Begin),
     Blocks(Vec<(Header, Vec<u8>)>),
 }
 
@@ -183,7 +213,11 @@ impl Feed for BlocksFeed {
         // What the last lines are is settled once.
         (self.query.tail, self.query.last) = (None, None);
         let after = match item {
-            Item::Begin(after) => *after,
+            Item::Begin(begin) => {
+                // What names this session now may name another one later.
+                self.session = begin.session.to_string();
+                begin.after
+            }
             Item::Blocks(blocks) => blocks.last().map_or(0, |(header, _)| header.last_seq()),
         };
         self.query.after = Some(after.max(self.query.after.unwrap_or(0)));
@@ -200,7 +234,9 @@ struct BlockParser {
 
 #[derive(Deserialize)]
 struct Control {
+    session: Option<Ulid>,
     after: Option<u64>,
+    last: Option<u64>,
     #[serde(default)]
     end: bool,
     error: Option<Error>,
@@ -246,8 +282,15 @@ fn read_control(json: &[u8]) -> Parsed<Item> {
         }) => Parsed::Failed(error),
         Ok(Control { end: true, .. }) => Parsed::End,
         Ok(Control {
-            after: Some(after), ..
-        }) => Parsed::Item(Item::Begin(after)),
+            session: Some(session),
+            after: Some(after),
+            last,
+            ..
+        }) => Parsed::Item(Item::Begin(Begin {
+            session,
+            after,
+            last,
+        })),
         Ok(Control { .. }) => Parsed::Failed(not_understood(&"a control that says nothing")),
         Err(error) => Parsed::Failed(not_understood(&error)),
     }
@@ -270,7 +313,7 @@ mod tests {
     use serde_json::json;
 
     fn begin(after: u64) -> Vec<u8> {
-        control(&json!({ "after": after }))
+        control(&json!({ "session": Ulid(7), "after": after }))
     }
 
     fn end() -> Vec<u8> {
@@ -319,10 +362,33 @@ mod tests {
         };
         assert_eq!(seqs(&server, query).await, ((3..=9).collect(), None));
         let requests = server.requests();
-        let asked = |target: &str| format!("GET /v1/sessions/S/blocks?{target}");
-        assert_eq!(requests[0], asked("follow=true&tail=9"));
+        assert_eq!(requests[0], "GET /v1/sessions/S/blocks?follow=true&tail=9");
+        // From then on the very session is asked, not what names it.
+        let asked = |target: &str| format!("GET /v1/sessions/{}/blocks?{target}", Ulid(7));
         assert_eq!(requests[1], asked("after=5&follow=true"));
         assert_eq!(requests[3], asked("after=8&follow=true"));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_came_before_is_not_given_again_when_blocks_are_merged() {
+        let body = [begin(1), block(1..=3), block(1..=8), block(4..=9), end()].concat();
+        let server = Server::start([Answer::bytes(&[&body])]).unwrap();
+        let found = seqs(&server, EventsQuery::default()).await;
+        assert_eq!(found, ((2..=9).collect(), None));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_came_after_the_end_that_was_asked_for_is_left_out() {
+        let begin = |after: u64, last: u64| {
+            control(&json!({ "session": Ulid(7), "after": after, "last": last }))
+        };
+        let server = Server::start([
+            Answer::bytes(&[&begin(0, 6), &block(1..=4)]),
+            Answer::bytes(&[&begin(4, 9), &block(4..=9), &end()]),
+        ])
+        .unwrap();
+        let found = seqs(&server, EventsQuery::default()).await;
+        assert_eq!(found, ((1..=6).collect(), None));
     }
 
     #[tokio::test(flavor = "current_thread")]

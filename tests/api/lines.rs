@@ -65,6 +65,17 @@ impl Lines {
     /// The next event; none after the proper end.
     #[track_caller]
     pub fn event(&mut self) -> Option<Value> {
+        let event = self.said();
+        assert!(
+            event["error"].is_null() || !event["seq"].is_null(),
+            "{event}"
+        );
+        (event["end"] != true).then_some(event)
+    }
+
+    /// What comes next, whatever it is.
+    #[track_caller]
+    pub fn said(&mut self) -> Value {
         loop {
             let line = self.0.next().expect("a proper end").expect("lines of text");
             let document = line.strip_prefix("data: ").unwrap_or(&line);
@@ -76,12 +87,7 @@ impl Lines {
                 );
                 continue;
             }
-            let event: Value = serde_json::from_str(document).expect("JSON");
-            assert!(
-                event["error"].is_null() || !event["seq"].is_null(),
-                "{line}"
-            );
-            return (event["end"] != true).then_some(event);
+            return serde_json::from_str(document).expect("JSON");
         }
     }
 }

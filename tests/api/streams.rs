@@ -162,3 +162,73 @@ fn a_flood_and_a_reader_that_stands_still_need_little_memory() {
     );
     procfs::kill9(daemon);
 }
+
+#[test]
+fn what_the_last_events_are_is_settled_once() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("again").plain().make();
+    let id = env.start(&[&pod, "--prompt", "[[lines 20]]"]);
+    assert_eq!(env.wait(&id), 0);
+    let all = places(&env.events(&id));
+    let target = format!("/v1/sessions/{id}/events?last=3");
+    let read = |seen: Option<&str>| {
+        let mut lines = Lines::open(&env, &target, Form::Sse, seen);
+        let events: Vec<Value> = std::iter::from_fn(|| lines.event()).collect();
+        places(&events)
+    };
+    assert_eq!(read(None), all[all.len() - 3..]);
+    // Who asks again has all that came after what was seen, however much that is.
+    assert_eq!(read(Some("5")), all[5..]);
+}
+
+/// Lines of 120 bytes: many times what lies between a daemon and who reads slowly.
+const MANY: usize = 30_000;
+
+#[test]
+fn who_does_not_follow_is_given_what_there_was_when_it_began() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.local_pod("slow").plain().make();
+    let prompt = format!(
+        "[[lines {MANY} 120]][[print before]]{}[[lines 500]]",
+        gate.hold()
+    );
+    let id = env.start(&[&pod, "--prompt", &prompt]);
+    env.await_line(&id, "before");
+    let target = format!("/v1/sessions/{id}/events");
+    let mut lines = Lines::open(&env, &target, Form::Ndjson, None);
+    let first = lines.event();
+    gate.open();
+    assert_eq!(env.wait(&id), 0);
+    let events: Vec<Value> = first
+        .into_iter()
+        .chain(std::iter::from_fn(|| lines.event()))
+        .collect();
+    assert_eq!(events.last().expect("some")["data"], "before");
+    assert_eq!(of_kind(&events, "output").len(), MANY + 1);
+}
+
+#[test]
+fn who_reads_a_history_that_is_removed_is_told() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("removed").plain().make();
+    let id = env.start(&[&pod, "--prompt", &format!("[[lines {MANY} 120]]")]);
+    assert_eq!(env.wait(&id), 0);
+    let mut readers = Vec::new();
+    for target in ["events", "events?follow=true"] {
+        let target = format!("/v1/sessions/{id}/{target}");
+        let mut lines = Lines::open(&env, &target, Form::Ndjson, None);
+        assert_eq!(lines.event().expect("the first")["seq"], 1);
+        readers.push(lines);
+    }
+    env.cldpd(["rm", "--history", &id]).run().ok();
+    for mut lines in readers {
+        let told = loop {
+            let said = lines.said();
+            if said["seq"].is_null() {
+                break said;
+            }
+        };
+        assert_eq!(told["error"]["code"], "gone", "{told}");
+    }
+}

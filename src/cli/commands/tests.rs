@@ -146,7 +146,7 @@ fn daemon() -> Result<Server, Error> {
                 return Answer::stream(&[&event(1), &event(2), "{\"end\":true}\n"]);
             }
             (_, path) if path.ends_with("/blocks") => {
-                let begin = control(&serde_json::json!({ "after": 0 }));
+                let begin = control(&serde_json::json!({ "session": ULID, "after": 0 }));
                 let end = control(&serde_json::json!({ "end": true }));
                 return Answer::bytes(&[&begin, &block(1..=2), &end]);
             }

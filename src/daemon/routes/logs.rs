@@ -69,8 +69,14 @@ impl Pieces for Blocks {
 
     async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if !std::mem::replace(&mut self.begun, true) {
-            let after = self.follow.at();
-            return Ok(Some(control(&serde_json::json!({ "after": after }))));
+            let mut begin = serde_json::json!({
+                "session": self.follow.record().ulid,
+                "after": self.follow.at(),
+            });
+            if let Some(last) = self.follow.end() {
+                begin["last"] = last.into();
+            }
+            return Ok(Some(control(&begin)));
         }
         self.follow.next_blocks().await
     }
@@ -92,7 +98,8 @@ async fn logs(
     let Query(mut query) = query.map_err(misunderstood)?;
     if let Some(seq) = last_event_id(&headers).and_then(|id| id.parse().ok()) {
         query.after = Some(seq);
-        query.tail = None;
+        // What the last ones are was settled when it was asked first.
+        (query.tail, query.last) = (None, None);
     }
     let follow = context.handle.events(&session, query).await?;
     let active = context.activity.begin();

@@ -5,6 +5,7 @@
 //! its barrier is done. Events of a session are dense; a reader that finds a
 //! hole reports it and never skips it.
 
+mod ahead;
 mod commit;
 mod compaction;
 mod copy;

@@ -10,6 +10,7 @@
 //! pieces with more than [`APART_MAX`] other events between them are taken as
 //! lines of their own, and so is what follows [`LINE_MAX`] bytes of one line.
 
+use super::ahead::Ahead;
 use super::block::{Block, Body, EventRef};
 use super::error::StoreError;
 use super::reader::{Reader, damaged};
@@ -214,8 +215,7 @@ impl Walk<'_> {
         let pattern = &self.wanted.pattern;
         let payload = block.payload();
         let begin = payload.as_ptr() as usize;
-        // Where the next match may begin; behind the end when there is none.
-        let mut candidate = pattern.may_begin(payload, 0).unwrap_or(usize::MAX);
+        let mut ahead = Ahead::new(payload.len());
         for event in block.events() {
             let event = event.map_err(|e| damaged(self.ulid, block.header().first_seq, e))?;
             if !range.contains(&event.seq) {
@@ -244,11 +244,13 @@ impl Walk<'_> {
             }
             let from = data.as_ptr() as usize - begin;
             let to = from + data.len();
-            if candidate < from {
-                candidate = pattern.may_begin(payload, from).unwrap_or(usize::MAX);
-            }
-            if candidate <= to && self.wants(stream) && pattern.matches(data) {
+            let may_match = ahead.is_worth(from..to, |from| pattern.may_begin(payload, from));
+            if may_match && self.wants(stream) && pattern.matches(data) {
                 self.complete(event.seq, event.time, source, data, head)?;
+            }
+            // Some patterns take long, so each line of them is an occasion.
+            if may_match && self.stopped() {
+                return Ok(());
             }
         }
         Ok(())

@@ -123,6 +123,7 @@ proptest! {
         commits in prop::collection::vec(1usize..9, 1..40),
         pattern in prop::sample::select(vec![
             "a", "ab", "^a", "b$", "^$", "a.b", "b|é", r"\ba", "a+ *b", "[^b]", "(?i)AB", "^(a|b)+$",
+            "a.*b$|é",
         ]),
         place in prop::sample::select(vec![None, Some(SearchPlace::Stdout), Some(SearchPlace::Stderr), Some(SearchPlace::Prompt)]),
         ends: bool,

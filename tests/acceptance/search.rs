@@ -137,7 +137,8 @@ fn search_exits_as_grep_does() {
 fn searches_that_nobody_reads_hold_back_no_session() {
     let env = TestEnv::new();
     let pod = env.local_pod("many").plain().make();
-    let id = env.start(&[&pod, "--prompt", "[[lines 20000]]"]);
+    // What is found is many times what is buffered on its way.
+    let id = env.start(&[&pod, "--prompt", "[[lines 100000]]"]);
     assert_eq!(env.wait(&id), 0);
     let socket = env.home().join("run/cldpd.sock");
     let stalled: Vec<UnixStream> = (0..16)

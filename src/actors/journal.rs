@@ -126,6 +126,12 @@ impl JournalHandle {
         }
     }
 
+    /// The next commit fails: once it is `written`, or before.
+    #[cfg(test)]
+    pub(super) async fn fail_once(&self, written: bool) {
+        let _ = self.addr.send(FailOnce(written)).await;
+    }
+
     /// Ends the actor once all that was sent before is committed; returns when
     /// the store is closed.
     pub(super) async fn close(&self) {
@@ -185,6 +191,20 @@ enum Finished {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Close(oneshot::Sender<()>);
+
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FailOnce(bool);
+
+#[cfg(test)]
+impl Handler<FailOnce> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, FailOnce(written): FailOnce, _: &mut Context<Self>) {
+        self.store.fail_once(written);
+    }
+}
 
 struct Journal {
     store: Store,

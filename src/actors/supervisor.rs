@@ -7,6 +7,9 @@
 //! so, the container untouched. A journal that cannot be written is waited for
 //! however long it takes. `actix::Supervisor` does neither.
 
+#[cfg(test)]
+mod tests;
+
 use super::admission::{Admission, Bounds, Demand, Fate, Load, Verdict, Waits};
 use super::context::Shared;
 use super::handle::blocking;

@@ -58,6 +58,8 @@ pub struct Journal {
     forgot: Timestamp,
     #[cfg(test)]
     pub(super) at_barrier: super::tests::AtBarrier,
+    #[cfg(test)]
+    at_write: super::tests::AtBarrier,
     lock: File,
 }
 
@@ -140,6 +142,8 @@ impl Journal {
             full: false,
             #[cfg(test)]
             at_barrier: super::tests::AtBarrier::default(),
+            #[cfg(test)]
+            at_write: super::tests::AtBarrier::default(),
             lock,
         };
         Ok(Opened { journal, warnings })
@@ -259,6 +263,17 @@ impl Journal {
         self.failed
     }
 
+    /// The next commit fails: once it is `written`, or before.
+    #[cfg(test)]
+    pub(crate) fn fail_once(&mut self, written: bool) {
+        let hook = super::tests::AtBarrier::once(&self.dir);
+        if written {
+            self.at_barrier = hook;
+        } else {
+            self.at_write = hook;
+        }
+    }
+
     /// Marks the journal as failed, if that is so.
     pub(super) fn note<T>(&mut self, done: &Result<T, StoreError>) {
         if let Err(error) = done {
@@ -322,6 +337,8 @@ impl Journal {
                 hidden.last_seqs.insert(*session, claimed.next_seq - 1);
             }
         }
+        #[cfg(test)]
+        self.at_write.call()?;
         {
             let mut state = self.shared.write();
             state.hidden = hidden;

@@ -32,6 +32,13 @@ pub(super) struct AtBarrier(
 );
 
 impl AtBarrier {
+    /// Fails the first time.
+    pub(super) fn once(dir: &Path) -> Self {
+        let failure = std::io::Error::other("the disk is gone");
+        let mut failure = Some(StoreError::io("sync", dir, failure));
+        Self(Some(Box::new(move || failure.take().map_or(Ok(()), Err))))
+    }
+
     pub(super) fn call(&mut self) -> Result<(), StoreError> {
         self.0.as_mut().map_or(Ok(()), |hook| hook())
     }

@@ -218,6 +218,9 @@ impl Journal {
             return Err(StoreError::Compacting);
         }
         let (dir, until) = self.place()?;
+        for left in self.remove_others() {
+            tracing::info!("{left}");
+        }
         let space = self.space();
         let needed = space.needed() + space.needed() / 2 + MARGIN;
         let (free, _) = space::free(&dir)?;

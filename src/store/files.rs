@@ -98,20 +98,33 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Waits until nobody has the database in `path` open. Whoever calls this has
-/// the journal's lock, so it can only be sled's own threads, finishing.
-pub(super) fn wait_released(path: &Path) -> Result<(), StoreError> {
+/// Whether nobody has the database in `path` open.
+fn is_released(path: &Path) -> Result<bool, StoreError> {
+    held(path).map(|file| file.is_none())
+}
+
+/// The file of the database in `path`, if somebody has it open.
+fn held(path: &Path) -> Result<Option<File>, StoreError> {
     let db = path.join("db");
     let file = match File::open(&db) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(StoreError::io("open", &db, e)),
     };
     match file.try_lock() {
-        Ok(()) => return Ok(()),
-        Err(TryLockError::Error(e)) => return Err(StoreError::io("lock", &db, e)),
-        Err(TryLockError::WouldBlock) => {}
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(file)),
+        Err(TryLockError::Error(e)) => Err(StoreError::io("lock", &db, e)),
     }
+}
+
+/// Waits until nobody has the database in `path` open. Whoever calls this has
+/// the journal's lock, so it can only be sled's own threads, finishing.
+pub(super) fn wait_released(path: &Path) -> Result<(), StoreError> {
+    let Some(file) = held(path)? else {
+        return Ok(());
+    };
+    let db = path.join("db");
     // Waiting for a lock has no time limit, so a thread does it; if the lock
     // never comes, the thread stays behind, and we do not.
     let (done, released) = mpsc::channel();
@@ -186,22 +199,31 @@ pub(super) fn next_database(dir: &Path) -> Result<String, StoreError> {
 }
 
 /// Removes databases that do not count: what a compaction left, before it was
-/// finished or after.
-pub(super) fn remove_others(dir: &Path, current: &str) -> Result<Vec<String>, StoreError> {
-    let mut removed = Vec::new();
-    for name in databases(dir)? {
-        let path = dir.join(&name);
-        if name == current {
-            continue;
-        }
-        wait_released(&path)?;
-        fs::remove_dir_all(&path).map_err(|e| StoreError::io("remove", &path, e))?;
-        removed.push(format!(
-            "removed {}, which a compaction left; nothing is lost by it",
-            path.display()
-        ));
-    }
-    Ok(removed)
+/// finished or after. One that somebody still has open, or that cannot be
+/// removed, does no harm but for its room: the next time is soon enough. Says
+/// what was done.
+pub(super) fn remove_others(dir: &Path, current: &str) -> Vec<String> {
+    let names = match databases(dir) {
+        Ok(names) => names,
+        Err(error) => return vec![error.to_string()],
+    };
+    let remove = |name: String| {
+        let path = dir.join(name);
+        let said = match is_released(&path).map(|free| free.then(|| remove_dir(&path))) {
+            Ok(None) => return None,
+            Ok(Some(Ok(()))) => format!(
+                "removed {}, which a compaction left; nothing is lost by it",
+                path.display()
+            ),
+            Ok(Some(Err(error))) | Err(error) => format!(
+                "{} is left of a compaction, and stays for now: {error}",
+                path.display()
+            ),
+        };
+        Some(said)
+    };
+    let others = names.into_iter().filter(|name| name != current);
+    others.filter_map(remove).collect()
 }
 
 fn is_number(name: &str) -> bool {
@@ -276,7 +298,13 @@ pub(super) fn keep_ballast(dir: &Path) -> Result<(), StoreError> {
     let flags = rustix::fs::FallocateFlags::empty();
     match rustix::fs::fallocate(&file, flags, 0, BALLAST_LEN) {
         // Not every file system can; then there is no ballast.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSPC) => Ok(()),
+        Ok(())
+        | Err(
+            rustix::io::Errno::OPNOTSUPP
+            | rustix::io::Errno::NOSYS
+            | rustix::io::Errno::NOSPC
+            | rustix::io::Errno::DQUOT,
+        ) => Ok(()),
         Err(e) => Err(StoreError::io("make", &path, e.into())),
     }
 }

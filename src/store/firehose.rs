@@ -106,26 +106,26 @@ impl Reader {
         Ok(commits)
     }
 
-    /// Whether the event that a cursor stands behind is still recorded: `Gone`
-    /// when its session was removed. A cursor that stands behind none is good.
+    /// Whether what follows in the commit that a cursor stands in is still
+    /// recorded. A cursor between two commits is good: whoever has it missed nothing.
     ///
     /// # Errors
-    /// [`StoreError::Gone`]; when the journal cannot be read.
+    /// [`StoreError::Passed`]; when the journal cannot be read.
     pub fn check_cursor(&self, cursor: FirehoseCursor) -> Result<(), StoreError> {
         if cursor.offset == 0 || cursor.commit > self.watermark() {
             return Ok(());
         }
         let found = self.commit_from(cursor.commit)?;
         let Some((_, row)) = found.filter(|(number, _)| *number == cursor.commit) else {
-            // Its row went with the last session that it had events of.
+            // Its row went with the last session that it had events of, and
+            // some of them lay behind the cursor.
             return Err(StoreError::Passed { cursor });
         };
         let mut before = 0;
         for span in &row.spans {
             before += span.count;
-            if before >= cursor.offset {
-                let there = self.last_seq(span.session)? > 0;
-                return there.then_some(()).ok_or(StoreError::Passed { cursor });
+            if before > cursor.offset && self.last_seq(span.session)? == 0 {
+                return Err(StoreError::Passed { cursor });
             }
         }
         Ok(())
@@ -171,10 +171,11 @@ impl FirehoseBatch<'_> {
     /// Adds a commit's events but for the first `skip`.
     fn add(&mut self, number: u64, mut skip: u64, row: &CommitRow) -> Result<(), StoreError> {
         let mut before = 0;
+        let count = row.spans.iter().map(|span| span.count).sum();
         for span in &row.spans {
             let skipped = skip.min(span.count);
             skip -= skipped;
-            match self.add_span(number, before, skipped, span) {
+            match self.add_span((number, count), before, skipped, span) {
                 Err(StoreError::Gone { .. }) => {}
                 done => done?,
             }
@@ -185,7 +186,7 @@ impl FirehoseBatch<'_> {
 
     fn add_span(
         &mut self,
-        commit: u64,
+        (commit, count): (u64, u64),
         before: u64,
         skipped: u64,
         span: &Span,
@@ -195,9 +196,16 @@ impl FirehoseBatch<'_> {
                 return Ok(());
             }
             let event = self.event(span.session, span.first_seq + place)?;
-            let cursor = FirehoseCursor {
-                commit,
-                offset: before + place + 1,
+            let offset = before + place + 1;
+            // Behind a commit's last event it stands in no commit, and stays
+            // good whatever is removed.
+            let cursor = if offset == count {
+                FirehoseCursor {
+                    commit: commit + 1,
+                    offset: 0,
+                }
+            } else {
+                FirehoseCursor { commit, offset }
             };
             self.out.push((cursor, span.session, event));
         }

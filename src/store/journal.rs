@@ -3,6 +3,8 @@
 //! A commit is one batch over all sessions, then one barrier; only after that
 //! do readers see it and does [`Journal::commit`] return.
 
+mod removal;
+
 use super::block::Encoder;
 use super::commit::Plan;
 use super::compaction::{Old, Touched};
@@ -16,7 +18,7 @@ use super::space::{self, Space};
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use sled::{Batch, Db};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Journal {
     sealer: Encoder,
     /// What is changed while the journal is compacted.
     touched: Option<Touched>,
+    /// Sessions that are gone, but not yet all of what they had.
+    removing: VecDeque<Ulid>,
     compactions: u64,
     /// Something failed: nothing is known until it is reopened.
     failed: bool,
@@ -123,9 +127,13 @@ impl Journal {
         if place.last_row == place.last_commit
             && let Some(current) = files::current(&dir)?
         {
-            warnings.extend(files::remove_others(&dir, &current)?);
+            for name in files::databases(&dir)?.iter().filter(|of| **of != current) {
+                // Whoever cannot be waited for is left where it is.
+                let _ = files::wait_released(&dir.join(name));
+            }
+            warnings.extend(files::remove_others(&dir, &current));
         }
-        files::keep_ballast(&dir)?;
+        warnings.extend(keep_ballast(&dir));
         let journal = Self {
             shared: Arc::new(Shared::new(state)),
             dir,
@@ -137,6 +145,7 @@ impl Journal {
             encoder: Encoder::new(),
             sealer: Encoder::sealing(),
             touched: None,
+            removing: VecDeque::new(),
             compactions: 0,
             failed: false,
             full: false,
@@ -162,9 +171,13 @@ impl Journal {
         self.failed = true;
         self.claims.clear();
         self.touched = None;
+        // What is left of them goes when it is opened.
+        self.removing.clear();
+        let mut warnings = Vec::new();
         if self.full {
             // Opening writes too, and so does the commit after it.
-            files::drop_ballast(&self.dir)?;
+            let given_up = files::drop_ballast(&self.dir);
+            warnings.extend(given_up.err().map(|error| error.to_string()));
             let (free, _) = space::free(&self.dir)?;
             if free < REOPEN_ROOM {
                 // Meanwhile readers have what was there before.
@@ -177,20 +190,33 @@ impl Journal {
         }
         let mut state = self.shared.write();
         state.db = None;
-        let mut warnings = Vec::new();
         let opened = open::open(&self.dir, &self.options, &mut warnings);
         self.full |= opened.as_ref().is_err_and(StoreError::is_full);
         let (place, new) = split(opened?);
         self.open = place;
         *state = new;
+        drop(state);
         self.claims_made = 0;
         self.failed = false;
+        warnings.extend(self.remove_others());
         if self.full {
             self.full = false;
             // For the next time, if there is room for it now.
-            files::keep_ballast(&self.dir)?;
+            warnings.extend(keep_ballast(&self.dir));
         }
         Ok(warnings)
+    }
+
+    /// Removes what compactions left that broke off, as far as that can be done
+    /// without waiting. Says what was done.
+    pub(super) fn remove_others(&self) -> Vec<String> {
+        let current = self.open.path.file_name().and_then(|name| name.to_str());
+        match current {
+            Some(current) if self.open.last_row == self.open.last_commit => {
+                files::remove_others(&self.dir, current)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// The home that this journal belongs to, made with it.
@@ -218,6 +244,7 @@ impl Journal {
     /// When the journal cannot be read.
     pub fn claim(&mut self, session: Ulid) -> Result<Claim, StoreError> {
         let db = self.db()?;
+        self.finish_removal(session)?;
         let sight = sight(&db, &self.open.path);
         let next_seq = match sight.last_block(session)? {
             Some(last) => last.last_seq() + 1,
@@ -414,45 +441,6 @@ impl Journal {
         }
     }
 
-    /// Removes everything that is recorded of `session`, and its claim.
-    ///
-    /// # Errors
-    /// When it cannot be removed; what was begun is finished at the next
-    /// opening.
-    pub fn delete_session(&mut self, session: Ulid) -> Result<(), StoreError> {
-        let db = self.db()?;
-        self.claims.remove(&session);
-        if let Some(touched) = &mut self.touched {
-            touched.removed(session);
-        }
-        let done = self.try_delete(&db, session);
-        self.note(&done);
-        done
-    }
-
-    fn try_delete(&mut self, db: &Db, session: Ulid) -> Result<(), StoreError> {
-        let path = &self.open.path;
-        let mut batch = Batch::default();
-        let mut space = self.open.space;
-        for (key, value) in sight(db, path).rows(&keys::session(session))? {
-            space.row(&key, &value, false);
-            batch.remove(key);
-        }
-        batch.insert(keys::deleting(session), &[]);
-        batch.insert(keys::meta("space"), space.encode());
-        {
-            let _state = self.shared.write();
-            call(path, || db.apply_batch(batch))?;
-        }
-        // From here on it is gone, whatever happens.
-        open::barrier(db, &self.open.file, path)?;
-        open::finish_deletion(db, path, session, &mut space)?;
-        open::barrier(db, &self.open.file, path)?;
-        self.open.space = space;
-        self.shared.write().space = space;
-        Ok(())
-    }
-
     /// What the rows come to.
     pub(super) const fn space(&self) -> Space {
         self.open.space
@@ -501,6 +489,14 @@ impl Journal {
         }
         db.map(|db| Old { db, path }).ok_or(StoreError::Overtaken)
     }
+}
+
+/// Sets room aside. A journal is as good without.
+fn keep_ballast(dir: &Path) -> Option<String> {
+    let error = files::keep_ballast(dir).err()?;
+    Some(format!(
+        "no room is set aside for when the disk is full: {error}"
+    ))
 }
 
 fn sight<'a>(db: &'a Db, path: &'a Path) -> Sight<'a> {

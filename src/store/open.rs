@@ -329,32 +329,40 @@ pub(super) fn finish_deletion(
     session: Ulid,
     space: &mut Space,
 ) -> Result<(), StoreError> {
+    loop {
+        let (batch, is_last) = deletion_step(db, path, session, space)?;
+        call(path, || db.apply_batch(batch))?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// The next step of a session's removal, to be applied, and whether it is the last.
+pub(super) fn deletion_step(
+    db: &Db,
+    path: &Path,
+    session: Ulid,
+    space: &mut Space,
+) -> Result<(Batch, bool), StoreError> {
     let prefixes = [
         keys::session(session),
         keys::cursors(session),
         keys::blocks(session),
     ];
-    for prefix in &prefixes {
-        loop {
-            let rows = call(path, || {
-                db.scan_prefix(prefix)
-                    .take(DELETE_STEP)
-                    .collect::<sled::Result<Vec<_>>>()
-            })?;
-            if rows.is_empty() {
-                break;
-            }
-            let mut batch = Batch::default();
-            for (key, value) in rows {
-                space.row(&key, &value, false);
-                batch.remove(key);
-            }
-            batch.insert(super::keys::meta("space"), space.encode());
-            call(path, || db.apply_batch(batch))?;
-        }
+    let rows = prefixes.iter().flat_map(|prefix| db.scan_prefix(prefix));
+    let rows: Vec<_> = call(path, || rows.take(DELETE_STEP).collect())?;
+    let is_last = rows.len() < DELETE_STEP;
+    let mut batch = Batch::default();
+    for (key, value) in rows {
+        space.row(&key, &value, false);
+        batch.remove(key);
     }
-    call(path, || db.remove(keys::deleting(session)))?;
-    Ok(())
+    if is_last {
+        batch.remove(keys::deleting(session));
+    }
+    batch.insert(keys::meta("space"), space.encode());
+    Ok((batch, is_last))
 }
 
 /// The number and time of the last commit.

@@ -223,17 +223,18 @@ impl Reader {
     }
 
     pub(super) fn stored(&self, ulid: Ulid, seq: u64) -> Result<Vec<u8>, StoreError> {
-        let stored = self.shared.view()?.block_at(ulid, seq);
+        let view = self.shared.view()?;
+        if view.contains(&keys::deleting(ulid))? {
+            return Err(StoreError::Gone { session: ulid });
+        }
+        let stored = view.block_at(ulid, seq);
+        drop(view);
         stored.map_err(|e| self.explain(ulid, e))
     }
 
     /// What is missing because the session is being removed is no damage.
-    fn explain(&self, ulid: Ulid, error: StoreError) -> StoreError {
-        let is_gone = || {
-            let view = self.shared.view()?;
-            Ok::<_, StoreError>(view.contains(&keys::deleting(ulid))? || view.last_seq(ulid)? == 0)
-        };
-        if error.is_damage() && is_gone().unwrap_or(false) {
+    pub(super) fn explain(&self, ulid: Ulid, error: StoreError) -> StoreError {
+        if error.is_damage() && matches!(self.last_seq(ulid), Ok(0)) {
             return StoreError::Gone { session: ulid };
         }
         error

@@ -149,8 +149,12 @@ impl View<'_> {
         self.sees().key_from(prefix, from)
     }
 
-    /// The number of the last event of `session` that is on disk.
+    /// The number of the last event of `session` that is on disk; 0 while it
+    /// is being removed.
     pub(super) fn last_seq(&self, session: Ulid) -> Result<u64, StoreError> {
+        if self.contains(&keys::deleting(session))? {
+            return Ok(0);
+        }
         if let Some(seq) = self.state.hidden.last_seqs.get(&session) {
             return Ok(*seq);
         }

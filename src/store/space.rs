@@ -180,11 +180,12 @@ impl Reader {
     /// Bytes of a session's blocks as they are stored.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// As [`Reader::events`].
     pub fn stored_size(&self, session: Ulid) -> Result<u64, StoreError> {
         let (mut seq, mut sum) = (self.last_seq(session)?, 0);
         while seq > 0 {
-            let header = self.shared.view()?.header_at(session, seq)?;
+            let header = self.shared.view()?.header_at(session, seq);
+            let header = header.map_err(|e| self.explain(session, e))?;
             sum += header.size() as u64;
             seq = header.first_seq - 1;
         }
@@ -212,7 +213,13 @@ impl Reader {
         let last_commit = view.watermark();
         drop(view);
         let newest = self.commits_from(last_commit)?.pop();
-        let disk_bytes = allocated(&path)?;
+        let sizes = || Ok::<_, StoreError>((allocated(&path)?, free(&path)?.0));
+        let (disk_bytes, free_bytes) = match sizes() {
+            Ok(sizes) => sizes,
+            // It was exchanged meanwhile, and its directory is gone.
+            Err(_) if self.shared.view()?.path() != path => return self.stats(),
+            Err(error) => return Err(error),
+        };
         Ok(Stats {
             events: space.events,
             sessions: space.sessions,
@@ -221,7 +228,7 @@ impl Reader {
             stored_bytes: space.stored + space.other,
             disk_bytes,
             garbage_bytes: disk_bytes.saturating_sub(space.needed()),
-            free_bytes: free(&path)?.0,
+            free_bytes,
             last_commit,
             schema: schema.map_or(0, u32::from_be_bytes),
             home: HomeId(home.unwrap_or(Ulid(0))),

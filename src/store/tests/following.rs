@@ -88,6 +88,14 @@ fn ask(reader: &Reader, session: Ulid, bell: &Bell) {
     while last < COMMITS {
         bell.wait(last);
         last = reader.last_seq(session).unwrap();
+        reader.stats().unwrap();
+        for passing in 0..=last / 150 {
+            reader.last_seq(self::passing(passing)).unwrap();
+            match reader.stored_size(self::passing(passing)) {
+                Ok(_) | Err(StoreError::Gone { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
         let start = reader.tail_start(session, 40, &|_| true).unwrap();
         let now = reader.last_seq(session).unwrap();
         assert!((last.saturating_sub(40)..=now.saturating_sub(40)).contains(&start));

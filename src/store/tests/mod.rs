@@ -9,6 +9,7 @@ mod opening;
 mod power;
 mod ratio;
 mod reading;
+mod removing;
 mod searching;
 
 use super::space::Space;

@@ -51,7 +51,6 @@ impl JournalHandle {
                 upkeep,
                 pending: Vec::new(),
                 pending_bytes: 0,
-                failing: false,
                 refused: None,
                 closed: None,
             }
@@ -113,9 +112,17 @@ impl JournalHandle {
                 }
             };
             let finish = self.addr.send(FinishCompaction(copied)).await;
-            match finish.map_err(|_| stopped())?? {
-                Finished::NotYet(more) => compaction = *more,
-                Finished::Done(done, old) => {
+            match finish.map_err(|_| stopped())? {
+                Ok(Finished::NotYet(more)) => compaction = *more,
+                Err(Unfinished(error, left)) => {
+                    let discard = move || {
+                        drop(left);
+                        Ok(())
+                    };
+                    blocking(discard).await?;
+                    return Err(error);
+                }
+                Ok(Finished::Done(done, old)) => {
                     let discard = move || old.discard().map_err(Error::from);
                     if let Err(error) = blocking(discard).await {
                         tracing::warn!(%error, "an old database is left until the next start");
@@ -168,6 +175,11 @@ struct ClaimSessions(Vec<Ulid>);
 #[rtype(result = "Result<(), Error>")]
 struct DeleteSession(Ulid);
 
+/// Some of what removed sessions had is to go.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct GoOnRemoving;
+
 #[derive(Message)]
 #[rtype(result = "Result<Compaction, Error>")]
 struct BeginCompaction;
@@ -177,8 +189,11 @@ struct BeginCompaction;
 struct AbandonCompaction;
 
 #[derive(Message)]
-#[rtype(result = "Result<Finished, Error>")]
+#[rtype(result = "Result<Finished, Unfinished>")]
 struct FinishCompaction(Compaction);
+
+/// A compaction that failed, to be dropped where its files may be waited for.
+struct Unfinished(Error, Box<Compaction>);
 
 /// Where a compaction stands after a round.
 enum Finished {
@@ -213,9 +228,7 @@ struct Journal {
     upkeep: Arc<Upkeep>,
     pending: Vec<Write>,
     pending_bytes: usize,
-    /// The last commit failed; the store has to be reopened before the next.
-    failing: bool,
-    /// When that was tried last, and why it failed.
+    /// When opening it again was tried last, and why that failed.
     refused: Option<(Instant, Error)>,
     /// Dropped after the store, so that whoever waits for it knows the store is closed.
     closed: Option<oneshot::Sender<()>>,
@@ -242,9 +255,7 @@ impl Journal {
         if writes.is_empty() {
             return;
         }
-        if self.failing
-            && let Err(error) = self.reopen()
-        {
+        if let Err(error) = self.ready() {
             for write in writes {
                 let _ = write.reply.send(Err(error.clone()));
             }
@@ -280,12 +291,10 @@ impl Journal {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "a commit failed; the journal will be reopened");
-                self.failing = true;
-                self.upkeep.degrade(Some(unusable(&error).message));
                 self.tally.failed();
+                let error = self.note(&error);
                 for reply in replies {
-                    let _ = reply.send(Err(unusable(&error)));
+                    let _ = reply.send(Err(error.clone()));
                 }
             }
         }
@@ -304,6 +313,24 @@ impl Journal {
         }
     }
 
+    /// What to answer to an error of the store; if it has failed, that is made known.
+    fn note(&self, error: &StoreError) -> Error {
+        let answer = unusable(error);
+        if self.store.has_failed() {
+            tracing::error!(%error, "the journal failed; it will be reopened");
+            self.upkeep.degrade(Some(answer.message.clone()));
+        }
+        answer
+    }
+
+    /// To be called before anything is done with the store.
+    fn ready(&mut self) -> Result<(), Error> {
+        if self.store.has_failed() {
+            self.reopen()?;
+        }
+        Ok(())
+    }
+
     /// Opens the store again. One failed disk must not make this thread spin on
     /// that: whoever asks too soon after a failure gets its error.
     fn reopen(&mut self) -> Result<(), Error> {
@@ -317,7 +344,6 @@ impl Journal {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
-                self.failing = false;
                 self.refused = None;
                 self.upkeep.degrade(None);
                 tracing::info!("the journal is open again");
@@ -373,13 +399,13 @@ impl Handler<ClaimSessions> for Journal {
         _: &mut Context<Self>,
     ) -> Self::Result {
         self.commit();
-        if self.failing {
-            self.reopen()?;
+        self.ready()?;
+        let mut claims = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            let claim = self.store.claim(session);
+            claims.push(claim.map_err(|error| self.note(&error))?);
         }
-        sessions
-            .into_iter()
-            .map(|session| self.store.claim(session).map_err(|error| unusable(&error)))
-            .collect()
+        Ok(claims)
     }
 }
 
@@ -389,19 +415,35 @@ impl Handler<DeleteSession> for Journal {
     fn handle(
         &mut self,
         DeleteSession(session): DeleteSession,
-        _: &mut Context<Self>,
+        ctx: &mut Context<Self>,
     ) -> Self::Result {
         self.commit();
-        if self.failing {
-            self.reopen()?;
-        }
-        self.store.delete_session(session).map_err(|error| {
-            self.failing = true;
-            unusable(&error)
-        })?;
+        self.ready()?;
+        let begun = self.store.begin_removal(session);
+        begun.map_err(|error| self.note(&error))?;
+        ctx.notify(GoOnRemoving);
         self.hub.forget(session);
         self.upkeep.changed.notify_one();
         Ok(())
+    }
+}
+
+impl Handler<GoOnRemoving> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, _: GoOnRemoving, ctx: &mut Context<Self>) {
+        if self.store.has_failed() {
+            // Opening it again finishes what was begun.
+            return;
+        }
+        match self.store.go_on_removing() {
+            // Whatever else waits is done in between.
+            Ok(true) => ctx.notify(GoOnRemoving),
+            Ok(false) => {}
+            Err(error) => {
+                self.note(&error);
+            }
+        }
     }
 }
 
@@ -410,9 +452,7 @@ impl Handler<BeginCompaction> for Journal {
 
     fn handle(&mut self, _: BeginCompaction, _: &mut Context<Self>) -> Self::Result {
         self.commit();
-        if self.failing {
-            self.reopen()?;
-        }
+        self.ready()?;
         self.store.begin_compaction().map_err(Error::from)
     }
 }
@@ -426,7 +466,7 @@ impl Handler<AbandonCompaction> for Journal {
 }
 
 impl Handler<FinishCompaction> for Journal {
-    type Result = Result<Finished, Error>;
+    type Result = Result<Finished, Unfinished>;
 
     fn handle(
         &mut self,
@@ -435,10 +475,15 @@ impl Handler<FinishCompaction> for Journal {
     ) -> Self::Result {
         self.commit();
         let begun = Instant::now();
-        let finished = self.store.finish_compaction(&mut compaction);
-        self.failing |= self.store.has_failed();
-        let Some(done) = finished.map_err(Error::from)? else {
-            return Ok(Finished::NotYet(Box::new(compaction)));
+        let done = match self.store.finish_compaction(&mut compaction) {
+            Ok(Some(done)) => done,
+            Ok(None) => return Ok(Finished::NotYet(Box::new(compaction))),
+            Err(error) => {
+                if self.store.has_failed() {
+                    self.note(&error);
+                }
+                return Err(Unfinished(error.into(), Box::new(compaction)));
+            }
         };
         tracing::debug!(pause = ?begun.elapsed(), "the journal was exchanged");
         let Compacted {

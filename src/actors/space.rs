@@ -9,8 +9,8 @@ use crate::model::api::{
     CompactResponse, CompactionEnd, CompactionState, JournalQuery, JournalStats, RemoveRequest,
     RetentionState,
 };
-use crate::model::{Error, ErrorCode, Result, RunState, SessionRecord, Timestamp, Ulid};
-use crate::store::{self, Stats};
+use crate::model::{Error, ErrorCode, Result, RunState, SessionId, SessionRecord, Timestamp, Ulid};
+use crate::store::{self, Stats, StoreError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -49,6 +49,8 @@ struct State {
     /// It is not compacted by itself before it takes so many bytes: the last
     /// time it did not help, or could not be done.
     not_below: u64,
+    /// Retention by size was of no use when it was looked at last.
+    in_vain: bool,
 }
 
 impl Upkeep {
@@ -93,7 +95,7 @@ impl Handle {
                 count: settled.count,
                 size: settled.size,
                 removed,
-                due: due.into_iter().map(|record| record.id).collect(),
+                due: due.into_iter().map(|ended| ended.id).collect(),
             };
             let min_free = min_free(&shared)?.0;
             Ok(told(found, min_free, compaction, retention))
@@ -214,57 +216,94 @@ fn told(
     }
 }
 
-/// What retention has to do.
-struct Plan {
-    due: Vec<SessionRecord>,
-    /// When the next one's time is up.
-    next: Option<Duration>,
+/// An ended session, as far as retention goes.
+#[derive(Clone, Debug)]
+struct Ended {
+    at: Timestamp,
+    ulid: Ulid,
+    id: SessionId,
+    /// Nothing of it is left that could be resumed.
+    may_go: bool,
 }
 
-/// Which sessions go: the oldest first, and none that is live or still has
-/// something that its `keep` wants: what can be resumed is not forgotten.
+/// What retention has to do.
+#[derive(Debug, Default)]
+struct Plan {
+    due: Vec<Ended>,
+    /// When the next one's time is up.
+    next: Option<Duration>,
+    /// The journal is too large, and nothing that may go would make it small enough.
+    in_vain: bool,
+}
+
+/// Which sessions go: none that is live or still has something that its `keep`
+/// wants, since what can be resumed is not forgotten.
 fn plan(shared: &Shared, limits: Retention, found: &Stats) -> Result<Plan> {
-    let mut plan = Plan {
-        due: Vec::new(),
-        next: None,
-    };
     if limits.is_off() {
-        return Ok(plan);
+        return Ok(Plan::default());
     }
-    let now = Timestamp::now();
     let mut ended = Vec::new();
     for record in shared.reader.sessions() {
         // One that cannot be read is left alone.
         let Ok(record) = record else { continue };
         if let Some(at) = end_of(&record) {
-            ended.push((at, record));
+            ended.push(Ended {
+                at,
+                ulid: record.ulid,
+                may_go: record.removed == Some(true),
+                id: record.id,
+            });
         }
     }
-    ended.sort_by_key(|(at, record)| (*at, record.ulid));
-    let mut left = ended.len() as u64;
-    let mut needs = found.disk_bytes.saturating_sub(found.garbage_bytes);
-    for (at, record) in ended {
-        let age = now.since(at);
+    let needs = found.disk_bytes.saturating_sub(found.garbage_bytes);
+    choose(ended, limits, needs, Timestamp::now(), &|ulid| {
+        match shared.reader.stored_size(ulid) {
+            // Somebody else removes it.
+            Err(StoreError::Gone { .. }) => Ok(0),
+            size => size.map_err(Error::from),
+        }
+    })
+}
+
+/// Which of the ended sessions go: those that are too old, those beyond the
+/// newest `count`, and as many of the oldest as have to go that the journal,
+/// which needs so many bytes, keeps to its size. If all of them would not be
+/// enough for that, none goes for it.
+fn choose(
+    mut ended: Vec<Ended>,
+    limits: Retention,
+    mut needs: u64,
+    now: Timestamp,
+    size: &dyn Fn(Ulid) -> Result<u64>,
+) -> Result<Plan> {
+    ended.sort_by_key(|ended| (ended.at, ended.ulid));
+    let mut plan = Plan::default();
+    let all = ended.len() as u64;
+    let mut for_size = Vec::new();
+    for (before, ended) in (0..).zip(ended) {
+        let age = now.since(ended.at);
         let old = limits.age.is_some_and(|limit| age > limit);
-        let many = limits.count.is_some_and(|limit| left > limit);
+        let many = limits.count.is_some_and(|limit| all - before > limit);
         let large = limits.size.is_some_and(|limit| needs > limit);
-        if !(old || many || large) {
-            let wait = limits.age.map(|limit| limit.saturating_sub(age));
-            plan.next = match (plan.next, wait) {
-                (Some(next), Some(wait)) => Some(next.min(wait)),
-                (next, wait) => next.or(wait),
+        if ended.may_go && (old || many || large) {
+            if limits.size.is_some() {
+                needs = needs.saturating_sub(size(ended.ulid)?);
+            }
+            let goes = if old || many {
+                &mut plan.due
+            } else {
+                &mut for_size
             };
-            continue;
+            goes.push(ended);
         }
-        if record.removed != Some(true) {
-            continue;
+        if let Some(limit) = limits.age.filter(|_| !old) {
+            let wait = limit.saturating_sub(age);
+            plan.next = Some(plan.next.map_or(wait, |next| next.min(wait)));
         }
-        left -= 1;
-        if limits.size.is_some() {
-            let size = shared.reader.stored_size(record.ulid);
-            needs = needs.saturating_sub(size.map_err(Error::from)?);
-        }
-        plan.due.push(record);
+    }
+    plan.in_vain = limits.size.is_some_and(|limit| needs > limit);
+    if !plan.in_vain {
+        plan.due.append(&mut for_size);
     }
     Ok(plan)
 }
@@ -321,11 +360,18 @@ impl Handle {
             let found = shared.reader.stats().map_err(Error::from)?;
             plan(&shared, limits, &found)
         });
-        let Plan { due, next } = plan.await?;
-        for record in due {
-            self.forget(record.ulid).await?;
+        let Plan { due, next, in_vain } = plan.await?;
+        let told = std::mem::replace(&mut self.shared.upkeep.state().in_vain, in_vain);
+        if in_vain && !told {
+            tracing::warn!(
+                "retention.size cannot be kept to: too much belongs to sessions that are live or \
+                 can be resumed, so nothing is removed for it"
+            );
+        }
+        for ended in due {
+            self.forget(ended.ulid).await?;
             self.shared.upkeep.state().removed += 1;
-            tracing::info!(session = %record.id, "its history was removed by retention");
+            tracing::info!(session = %ended.id, "its history was removed by retention");
         }
         Ok(next)
     }
@@ -357,5 +403,86 @@ impl Handle {
             let again = found.disk_bytes + found.disk_bytes / 4;
             self.shared.upkeep.state().not_below = again;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PodName;
+
+    /// Sessions that ended one after the other, each of 10 bytes; which of them may go.
+    fn ended(may_go: &[bool]) -> Vec<Ended> {
+        let pod = PodName::new("p").unwrap();
+        let one = |(n, may_go): (u128, &bool)| Ended {
+            at: Timestamp(n as i64 * 1_000_000_000),
+            ulid: Ulid(n),
+            id: SessionId::new(&pod, Ulid(n)),
+            may_go: *may_go,
+        };
+        (1..).zip(may_go).map(one).collect()
+    }
+
+    fn chosen(may_go: &[bool], limits: Retention) -> (Vec<u128>, bool) {
+        let now = Timestamp(100_000_000_000);
+        let needs = 10 * may_go.len() as u64;
+        let plan = choose(ended(may_go), limits, needs, now, &|_| Ok(10)).unwrap();
+        let due = plan.due.iter().map(|ended| ended.ulid.0).collect();
+        (due, plan.in_vain)
+    }
+
+    #[test]
+    fn the_newest_stay_whatever_else_cannot_go() {
+        let count = |count| Retention {
+            count: Some(count),
+            ..Retention::default()
+        };
+        let all = [true; 5];
+        assert_eq!(chosen(&all, count(2)), (vec![1, 2, 3], false));
+        assert_eq!(chosen(&all, count(5)), (vec![], false));
+        // Old ones that can be resumed push out no newer ones.
+        let kept = [false, false, false, true, true];
+        assert_eq!(chosen(&kept, count(2)), (vec![], false));
+        assert_eq!(chosen(&kept, count(1)), (vec![4], false));
+    }
+
+    #[test]
+    fn nothing_goes_for_a_size_that_cannot_be_reached() {
+        let size = |size| Retention {
+            size: Some(size),
+            ..Retention::default()
+        };
+        assert_eq!(chosen(&[true; 5], size(30)), (vec![1, 2], false));
+        assert_eq!(
+            chosen(&[false, true, true, true], size(10)),
+            (vec![2, 3, 4], false)
+        );
+        assert_eq!(
+            chosen(&[false, false, true, true], size(10)),
+            (vec![], true)
+        );
+        // What goes anyway counts.
+        let both = Retention {
+            count: Some(1),
+            ..size(10)
+        };
+        assert_eq!(chosen(&[true; 3], both), (vec![1, 2], false));
+        assert_eq!(chosen(&[false, false, true, true], both), (vec![3], true));
+    }
+
+    #[test]
+    fn old_ones_go_and_the_next_is_waited_for() {
+        let limits = Retention {
+            age: Some(Duration::from_secs(97)),
+            ..Retention::default()
+        };
+        let now = Timestamp(100_000_000_000);
+        let plan = choose(ended(&[false, true, true, true]), limits, 0, now, &|_| {
+            Ok(10)
+        })
+        .unwrap();
+        let due: Vec<_> = plan.due.iter().map(|ended| ended.ulid.0).collect();
+        assert_eq!(due, [2]);
+        assert_eq!(plan.next, Some(Duration::ZERO));
     }
 }

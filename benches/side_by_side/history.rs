@@ -225,6 +225,7 @@ fn record(ulid: Ulid, began: i64) -> Result<SessionRecord, Failure> {
         image_config: None,
         runs: vec![run],
         removed: None,
+        imported: None,
     })
 }
 

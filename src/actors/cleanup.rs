@@ -101,6 +101,10 @@ fn spec_image(shared: &Shared, record: &SessionRecord) -> Option<String> {
 
 /// Deletes all that an ended session has, but for its record.
 pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Result<(), Error> {
+    if record.imported.is_some() {
+        // Whatever bears its name here is another home's.
+        return Ok(());
+    }
     let runtime = shared.runtime(record.runtime)?;
     runtime.remove_session(shared.home, record.ulid).await?;
     let dir = shared.session_dir(record.ulid);
@@ -127,7 +131,12 @@ pub(super) async fn sweep(shared: &Arc<Shared>) {
     let read = blocking(move || {
         let mut records = HashMap::new();
         for record in all.reader.sessions() {
-            let record = record.map_err(Error::from)?;
+            let record = match record {
+                Ok(record) => record,
+                // Nothing is known of what it needs: nothing of it is touched.
+                Err(error) if error.damaged_session().is_some() => continue,
+                Err(error) => return Err(error.into()),
+            };
             records.insert(record.ulid, record);
         }
         sweep_files(&all.sessions, &records);
@@ -234,7 +243,9 @@ async fn sweep_runtime(
         let Some(record) = records.get(&found.owner.session) else {
             continue;
         };
-        if record.runtime != name || is_needed(record, &found) {
+        // An imported session has nothing here; what bears its name is not its.
+        let is_ours = record.runtime == name && record.imported.is_none();
+        if !is_ours || is_needed(record, &found) {
             continue;
         }
         tracing::info!(container = %found.name, "removed: no run needs it");

@@ -1,6 +1,7 @@
 //! What every actor and driver of one home shares.
 
 use super::admission::Fate;
+use super::damage::Damage;
 use super::directory::Directory;
 use super::hub::Hub;
 use super::journal::JournalHandle;
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) directory: Directory,
     pub(super) searchers: Searchers,
     pub(super) upkeep: Arc<Upkeep>,
+    /// What was found damaged when the journal was opened.
+    pub(super) damage: Damage,
     /// Cancelled when the daemon leaves: drivers let go, containers work on.
     pub(super) leaving: CancellationToken,
 }

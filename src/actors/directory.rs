@@ -264,6 +264,7 @@ mod tests {
             agent_sessions: vec![],
             image_config: None,
             runs: vec![],
+            imported: None,
             removed: None,
         };
         if live {

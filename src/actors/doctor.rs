@@ -3,8 +3,8 @@
 use super::context::Shared;
 use super::handle::{Handle, blocking};
 use super::measure::size_of;
+use crate::model::RuntimeName;
 use crate::model::api::Check;
-use crate::model::{Error, RuntimeName};
 
 /// Less free space than this is worth a warning, in bytes.
 const DISK_WARNING: u64 = 1 << 30;
@@ -18,6 +18,7 @@ impl Handle {
     /// container, which takes some seconds.
     pub async fn doctor(&self) -> Vec<Check> {
         let mut checks = self.journal_checks().await;
+        checks.extend(self.shared.damage.checks());
         checks.extend(disk_check(&self.shared));
         for name in [RuntimeName::Docker, RuntimeName::Local] {
             match self.shared.runtime(name) {
@@ -40,7 +41,12 @@ impl Handle {
             );
             let mut unfinished = Vec::new();
             for record in shared.reader.sessions() {
-                let record = record.map_err(Error::from)?;
+                let record = match record {
+                    Ok(record) => record,
+                    // It has a line of its own.
+                    Err(error) if error.damaged_session().is_some() => continue,
+                    Err(error) => return Err(error.into()),
+                };
                 if record.removed == Some(false) {
                     unfinished.push(record.id.to_string());
                 }

@@ -44,6 +44,8 @@ pub struct Handle {
     pub(super) resumes: Turns,
     /// Whoever dispatches under a name looks for it and takes it alone.
     naming: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever imports looks what is here, and is alone then.
+    pub(super) imports: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Who works at what, one after the other.
@@ -63,6 +65,7 @@ impl Handle {
             adopted,
             requests: Turns::default(),
             resumes: Turns::default(),
+            imports: Arc::default(),
             naming: Arc::default(),
         }
     }

@@ -12,9 +12,10 @@ use super::hub::Hub;
 use super::space::Upkeep;
 use super::tally::{Contents, Tally};
 use crate::model::api::CompactResponse;
-use crate::model::{Error, ErrorCode, Ulid};
+use crate::model::{Error, ErrorCode, SessionRecord, Ulid};
 use crate::store::{
-    Append, AppendError, Claim, Committed, Compacted, Compaction, Journal as Store, Old, StoreError,
+    Append, AppendError, Batch, Claim, Committed, Compacted, Compaction, Journal as Store, Old,
+    StoreError,
 };
 use actix::prelude::*;
 use std::sync::Arc;
@@ -79,6 +80,22 @@ impl JournalHandle {
     pub(super) async fn claim_all(&self, sessions: Vec<Ulid>) -> Result<Vec<Claim>, Error> {
         self.addr
             .send(ClaimSessions(sessions))
+            .await
+            .map_err(|_| stopped())?
+    }
+
+    /// Records a part of an imported session; returns when it is durable.
+    pub(super) async fn import(&self, batch: Batch) -> Result<(), Error> {
+        self.addr
+            .send(ImportBatch(batch))
+            .await
+            .map_err(|_| stopped())?
+    }
+
+    /// Makes a session's projection again from its events.
+    pub(super) async fn rebuild(&self, session: Ulid) -> Result<SessionRecord, Error> {
+        self.addr
+            .send(RebuildSession(session))
             .await
             .map_err(|_| stopped())?
     }
@@ -202,6 +219,14 @@ enum Finished {
     /// It is done, and this is left.
     Done(CompactResponse, Old),
 }
+
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+struct ImportBatch(Batch);
+
+#[derive(Message)]
+#[rtype(result = "Result<SessionRecord, Error>")]
+struct RebuildSession(Ulid);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -498,6 +523,36 @@ impl Handler<FinishCompaction> for Journal {
             sessions,
         };
         Ok(Finished::Done(done, old))
+    }
+}
+
+impl Handler<ImportBatch> for Journal {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, ImportBatch(batch): ImportBatch, _: &mut Context<Self>) -> Self::Result {
+        self.commit();
+        if self.failing {
+            self.reopen()?;
+        }
+        let done = self.store.import(batch);
+        self.failing |= self.store.has_failed();
+        done.map_err(|error| unusable(&error))?;
+        self.hub.commit(self.store.reader().watermark());
+        Ok(())
+    }
+}
+
+impl Handler<RebuildSession> for Journal {
+    type Result = Result<SessionRecord, Error>;
+
+    fn handle(
+        &mut self,
+        RebuildSession(session): RebuildSession,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        let done = self.store.rebuild(session);
+        self.failing |= self.store.has_failed();
+        done.map_err(Error::from)
     }
 }
 

@@ -35,6 +35,17 @@ impl Handle {
                 None if record.is_live() => None,
                 None => record.current_run(),
             };
+            if let Some(home) = record.imported
+                && awaited.is_some_and(|run| !run.state.is_ended())
+            {
+                let message = format!(
+                    "{} was live when it was exported from home {home}: nothing of it runs here",
+                    record.id
+                );
+                return Err(
+                    Error::new(ErrorCode::Refused, message).hint("its home knows how it ended")
+                );
+            }
             if let Some(end) = awaited.and_then(view::end) {
                 return Ok(WaitResponse { id: record.id, end });
             }
@@ -65,12 +76,22 @@ impl Handle {
                 if views.len() >= limit {
                     break;
                 }
-                let Some(record) = shared.reader.session(ulid).map_err(Error::from)? else {
-                    continue;
+                let record = match shared.reader.session(ulid) {
+                    Ok(Some(record)) => record,
+                    Ok(None) => continue,
+                    // It is told by `doctor`; the others are all there.
+                    Err(error) if error.damaged_session().is_some() => continue,
+                    Err(error) => return Err(error.into()),
                 };
                 if view::matches(&record, &query) {
                     views.push(view::session(&record, waits.get(&ulid), &shared));
                 }
+            }
+            let damaged = query.pod.is_none() && query.label.is_empty();
+            let state = query.state.as_deref();
+            if damaged && state.is_none_or(|state| state == "damaged") {
+                let room = limit.saturating_sub(views.len());
+                views.extend(shared.damage.views().into_iter().take(room));
             }
             Ok(views)
         })

@@ -158,6 +158,12 @@ fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
             );
         }
     }
+    if let Some(home) = record.imported {
+        return refused(
+            format!("{id} was imported from home {home}: its container and files are there"),
+            "resume it in that home, or start a new session",
+        );
+    }
     if record.removed.is_some() {
         return refused(
             format!("{id} was removed: only its history is left"),

@@ -2,6 +2,7 @@
 
 use super::admission::Demand;
 use super::context::{Settings, Shared};
+use super::damage::Damage;
 use super::directory::Directory;
 use super::handle::Handle;
 use super::hub::Hub;
@@ -12,14 +13,14 @@ use super::space::Upkeep;
 use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Settle, Supervisor};
 use super::tally::Tally;
 use super::view;
-use crate::model::{Error, ErrorCode, Result, RuntimeName, Timestamp};
+use crate::model::{Error, ErrorCode, Result, RuntimeName, SessionRecord, Timestamp};
 use crate::pod::Pods;
 use crate::runtime::Runtime;
 use crate::runtime::docker::{Docker, DockerConfig};
 use crate::runtime::fake::Fake;
 use crate::runtime::local::Local;
 use crate::runtime::shim;
-use crate::store::{Journal, Options};
+use crate::store::{Journal, Options, StoreError};
 use actix::Actor as _;
 use std::collections::HashMap;
 use std::future::Future;
@@ -92,6 +93,7 @@ impl System {
             directory: Directory::default(),
             searchers: Searchers::new(),
             upkeep,
+            damage: Damage::default(),
             leaving: tokio_util::sync::CancellationToken::new(),
             settings,
         });
@@ -164,7 +166,9 @@ async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Re
     let gone = |_| Error::new(ErrorCode::Stopping, "the daemon is stopping");
     let mut live = Vec::new();
     for record in shared.reader.sessions() {
-        let record = record.map_err(Error::from)?;
+        let Some(record) = mended(shared, record).await? else {
+            continue;
+        };
         shared.directory.put(&record);
         if record.is_live() {
             live.push(record);
@@ -203,6 +207,33 @@ async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Re
     }
     supervisor.send(Open).await.map_err(gone)?;
     Ok(adopted)
+}
+
+/// A record that can be read, or can be made again; nothing for one that cannot,
+/// which is no reason to do without all others.
+async fn mended(
+    shared: &Shared,
+    record: Result<SessionRecord, StoreError>,
+) -> Result<Option<SessionRecord>> {
+    let error = match record {
+        Ok(record) => return Ok(Some(record)),
+        Err(error) => error,
+    };
+    let Some(session) = error.damaged_session() else {
+        return Err(error.into());
+    };
+    match shared.journal.rebuild(session).await {
+        Ok(record) => {
+            tracing::warn!(%session, %error, "its projection was made again from its events");
+            shared.damage.mended(record.id.to_string());
+            Ok(Some(record))
+        }
+        Err(why) => {
+            tracing::error!(%session, %error, %why, "it is damaged, and left alone");
+            shared.damage.lost(session, why);
+            Ok(None)
+        }
+    }
 }
 
 async fn sweep(handle: Handle) {

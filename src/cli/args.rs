@@ -170,6 +170,8 @@ pub fn states() -> impl Iterator<Item = &'static str> {
         "stopping",
         "ended",
         "removed",
+        "imported",
+        "damaged",
     ];
     states.into_iter().chain(Outcome::NAMES)
 }

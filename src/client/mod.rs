@@ -20,6 +20,7 @@ mod connection;
 mod exec;
 mod files;
 mod home;
+mod journal;
 mod launch;
 mod lines;
 mod socket;

@@ -40,6 +40,8 @@ pub(super) struct Endpoint {
     pub(super) body: Option<SchemaOf>,
     /// Its body is a tar archive.
     pub(super) takes_archive: bool,
+    /// Its body is text of this type.
+    pub(super) takes_text: Option<&'static str>,
     /// A request without a body means the type's default.
     pub(super) body_optional: bool,
     pub(super) gives: Gives,
@@ -99,6 +101,7 @@ impl Endpoint {
             query: None,
             body: None,
             takes_archive: false,
+            takes_text: None,
             body_optional: false,
             gives: Gives::Json(SchemaGenerator::subschema_for::<serde_json::Value>),
             fails: &[],
@@ -127,6 +130,12 @@ impl Endpoint {
     /// Its body is a tar archive.
     pub(super) const fn takes_archive(mut self) -> Self {
         self.takes_archive = true;
+        self
+    }
+
+    /// Its body is text of this type.
+    pub(super) const fn takes_text(mut self, kind: &'static str) -> Self {
+        self.takes_text = Some(kind);
         self
     }
 

@@ -8,6 +8,7 @@ mod config;
 mod endpoint;
 mod log;
 mod metrics;
+mod offline;
 mod openapi;
 mod respond;
 mod routes;
@@ -17,6 +18,7 @@ pub(crate) mod socket;
 
 pub use config::Config;
 pub use log::LogFormat;
+pub use offline::Offline;
 pub use settings::{Origin, Setting};
 
 use crate::actors::System;

@@ -135,6 +135,10 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
     if endpoint.takes_archive {
         operation["requestBody"] = json!({"required": true, "content": archive()});
     }
+    if let Some(kind) = endpoint.takes_text {
+        let content = json!({kind: {"schema": {"type": "string"}}});
+        operation["requestBody"] = json!({"required": true, "content": content});
+    }
     if let Some(body) = endpoint.body {
         operation["requestBody"] = json!({
             "required": !endpoint.body_optional,

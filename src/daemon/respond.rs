@@ -58,6 +58,7 @@ pub(super) const fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::CommandNotFound
         | ErrorCode::CommandNotExecutable
         | ErrorCode::JournalFailed
+        | ErrorCode::JournalDamaged
         | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

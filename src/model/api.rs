@@ -29,18 +29,23 @@
 //! | `POST /v1/pods/{name}/build` | [`PodBuildRequest`] → [`PodBuildEvent`]s, NDJSON or SSE; leaving cancels it |
 //! | `GET /v1/daemon` | → [`DaemonStatus`] |
 //! | `POST /v1/daemon/stop` | [`DaemonStopRequest`] → [`DaemonStatus`] |
+//! | `GET /v1/journal/verify` | → [`VerifyEvent`]s, NDJSON or SSE |
+//! | `GET /v1/journal/export?session=…` | [`ExportQuery`] → lines of JSON, ended by [`Exported`] |
+//! | `POST /v1/journal/import` | these lines → [`Imported`] |
 //! | `GET /v1/doctor` | → `[Check]` |
 
 mod files;
+mod journal;
 mod pods;
 mod queries;
 mod search;
 mod space;
 
 pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
+pub use journal::{Exported, Finding, Imported, Rebuilt, Verified, VerifyEvent};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
 pub(crate) use queries::SEPARATOR;
-pub use queries::{EventsQuery, FirehoseQuery, ListQuery};
+pub use queries::{EventsQuery, ExportQuery, FirehoseQuery, ListQuery};
 pub use search::{Finds, SearchHit, SearchItem, SearchPlace, SearchQuery};
 pub use space::{
     CompactResponse, CompactionEnd, CompactionState, JournalQuery, JournalStats, RetentionState,

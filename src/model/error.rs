@@ -48,6 +48,8 @@ pub enum ErrorCode {
     Stopping,
     /// The journal cannot be read or written.
     JournalFailed,
+    /// What is in the journal cannot be what was written.
+    JournalDamaged,
     /// What was asked for is no longer kept.
     Gone,
     /// No such file or directory in the session.
@@ -73,6 +75,7 @@ impl ErrorCode {
                 exit::NOT_FOUND
             }
             Self::Refused => exit::REFUSED,
+            Self::JournalDamaged => exit::DAMAGED,
             Self::RuntimeUnavailable
             | Self::DaemonUnavailable
             | Self::VersionMismatch

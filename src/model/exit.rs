@@ -15,6 +15,8 @@ pub const USAGE: u8 = 2;
 pub const NOT_FOUND: u8 = 3;
 /// Refused because something would be lost.
 pub const REFUSED: u8 = 5;
+/// The journal is damaged (`EX_DATAERR` of sysexits.h).
+pub const DAMAGED: u8 = 65;
 /// The daemon or the engine cannot be reached (`EX_UNAVAILABLE` of sysexits.h).
 pub const UNAVAILABLE: u8 = 69;
 /// Try later (`EX_TEMPFAIL` of sysexits.h).
@@ -33,7 +35,7 @@ pub const COMMAND_NOT_FOUND: u8 = 127;
 pub const INTERRUPTED: u8 = 130;
 
 /// Every code above, by its name, with what it means: `cldpd help exit-codes`.
-pub const ALL: [(u8, &str, &str); 13] = [
+pub const ALL: [(u8, &str, &str); 14] = [
     (OK, "OK", "done"),
     (
         FAILED,
@@ -50,6 +52,11 @@ pub const ALL: [(u8, &str, &str); 13] = [
         REFUSED,
         "REFUSED",
         "refused, because something would be lost or is in use",
+    ),
+    (
+        DAMAGED,
+        "DAMAGED",
+        "the journal is damaged; `cldpd journal` gets out what can be read",
     ),
     (
         UNAVAILABLE,

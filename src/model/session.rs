@@ -2,7 +2,7 @@
 
 use super::agent_event::AgentEvent;
 use super::event::{Event, EventKind, How};
-use super::ids::{PodName, SessionId, Ulid};
+use super::ids::{HomeId, PodName, SessionId, Ulid};
 use super::outcome::Outcome;
 use super::run::{IllegalTransition, RunState};
 use super::schema::UlidText;
@@ -56,6 +56,10 @@ pub struct SessionRecord {
     pub image_config: Option<ImageConfig>,
     /// Its runs, by number.
     pub runs: Vec<RunRecord>,
+    /// The home that recorded it, where it was imported: nothing of it runs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<UlidText>")]
+    pub imported: Option<HomeId>,
     /// What it had was removed: `Some(false)` when something is left to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<bool>,
@@ -133,6 +137,7 @@ impl SessionRecord {
             agent_sessions: spec.agent_session.iter().cloned().collect(),
             image_config: None,
             runs: Vec::new(),
+            imported: None,
             removed: None,
         })
     }
@@ -246,9 +251,13 @@ impl SessionRecord {
         Ok(())
     }
 
-    /// The run that is not over, the earliest if several wait.
+    /// The run that is not over, the earliest if several wait. Where it was
+    /// imported none is: what was under way is so elsewhere, if at all.
     #[must_use]
     pub fn live_run(&self) -> Option<&RunRecord> {
+        if self.imported.is_some() {
+            return None;
+        }
         self.runs.iter().find(|run| !run.state.is_ended())
     }
 

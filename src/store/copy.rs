@@ -13,7 +13,7 @@
 use super::block::{Block, BlockError, Body, Encoded, Encoder, EventRef};
 use super::error::StoreError;
 use super::group::Group;
-use super::shared::{Sight, call};
+use super::shared::{Rows, Sight, call};
 use super::space::Space;
 use super::{Options, Reader, files, keys, open, parts};
 use crate::model::Ulid;
@@ -114,7 +114,7 @@ impl Copy {
 
     fn sight(&self) -> Sight<'_> {
         Sight {
-            db: self.db.as_ref(),
+            db: self.db.as_ref().map(Rows::Db),
             path: &self.path,
             hidden: None,
         }

@@ -193,6 +193,19 @@ impl StoreError {
         )
     }
 
+    /// The session whose projection this says is damaged.
+    #[must_use]
+    pub fn damaged_session(&self) -> Option<Ulid> {
+        match self {
+            Self::Row {
+                kind: "session",
+                key,
+                ..
+            } => key.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// Whether what is on disk cannot be what was written.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
@@ -226,13 +239,17 @@ impl From<StoreError> for Error {
                 Self::new(ErrorCode::JournalFailed, message)
                     .hint("make room on the disk; it goes on by itself")
             }
+            StoreError::Damaged { .. } => Self::new(ErrorCode::JournalDamaged, message).hint(
+                "nothing was changed: `cldpd journal verify` says what can be read, \
+                 `cldpd journal export -o FILE` saves it",
+            ),
+            StoreError::Gap { .. } | StoreError::Block { .. } | StoreError::Row { .. } => {
+                Self::new(ErrorCode::JournalDamaged, message)
+                    .hint("`cldpd journal verify` says what else is damaged")
+            }
             StoreError::Io { .. }
             | StoreError::Database { .. }
-            | StoreError::Damaged { .. }
             | StoreError::Migration { .. }
-            | StoreError::Gap { .. }
-            | StoreError::Block { .. }
-            | StoreError::Row { .. }
             | StoreError::Closed { .. } => Self::new(ErrorCode::JournalFailed, message),
         }
     }

@@ -230,7 +230,7 @@ fn is_number(name: &str) -> bool {
     name.len() == 4 && name.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
     let list = || {
         fs::read_dir(dir)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))

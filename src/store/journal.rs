@@ -3,6 +3,7 @@
 //! A commit is one batch over all sessions, then one barrier; only after that
 //! do readers see it and does [`Journal::commit`] return.
 
+mod intake;
 mod removal;
 
 use super::block::Encoder;
@@ -13,7 +14,7 @@ use super::error::{AppendError, StoreError};
 use super::open::{self, Open};
 use super::rows::CommitRow;
 use super::seal::{self, Tail};
-use super::shared::{Hidden, Shared, Sight, State, call};
+use super::shared::{Hidden, Rows, Shared, Sight, State, call};
 use super::space::{self, Space};
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
@@ -501,7 +502,7 @@ fn keep_ballast(dir: &Path) -> Option<String> {
 
 fn sight<'a>(db: &'a Db, path: &'a Path) -> Sight<'a> {
     Sight {
-        db: Some(db),
+        db: Some(Rows::Db(db)),
         path,
         hidden: None,
     }

@@ -18,6 +18,7 @@ const REQUEST: u8 = 0x06;
 #[cfg(test)]
 const INDEX: u8 = 0x07;
 const DELETING: u8 = 0x08;
+const ORIGIN: u8 = 0x09;
 
 /// The key of a part of the value at `prefix`.
 pub(super) fn with_part(prefix: &[u8], part: u16) -> Vec<u8> {
@@ -65,10 +66,23 @@ pub(super) const fn is_copied_apart(kind: u8) -> bool {
     matches!(kind, BLOCK | CURSOR | COMMIT | SESSION)
 }
 
-/// The session in a key of a block, a cursor or a projection.
+/// What the keys of all cursors begin with.
+pub(super) const fn all_cursors() -> [u8; 1] {
+    [CURSOR]
+}
+
+/// The session in the key of a block, a cursor or a projection, with whatever
+/// follows it.
 pub(super) fn ulid_in(key: &[u8]) -> Option<Ulid> {
-    let ulid: &[u8; 16] = key.get(1..17)?.try_into().ok()?;
-    matches!(key[0], BLOCK | CURSOR | SESSION).then(|| Ulid(u128::from_be_bytes(*ulid)))
+    let (kind, rest) = key.split_first()?;
+    let ulid: &[u8; 16] = rest.first_chunk()?;
+    matches!(*kind, BLOCK | CURSOR | SESSION).then(|| Ulid::from_bytes(*ulid))
+}
+
+/// The first event's number and the part in a block's whole key.
+pub(super) fn block_part(key: &[u8]) -> Option<(u64, u16)> {
+    let (prefix, part) = split_part(key)?;
+    Some((block_seq(prefix)?, part))
 }
 
 /// The first event's number in a block's key, given without its part.
@@ -164,9 +178,29 @@ pub(super) fn deleting_ulid(key: &[u8]) -> Option<Ulid> {
     ulid_after(DELETING, key)
 }
 
+/// Says which home recorded `session`, which was imported.
+pub(super) fn origin(session: Ulid) -> Vec<u8> {
+    of_session(ORIGIN, session)
+}
+
+/// Whether a key is one that a journal may have, by its kind and length.
+pub(super) fn is_whole(key: &[u8]) -> bool {
+    let len = match key.first() {
+        Some(&META) => return key.len() > 1,
+        Some(&BLOCK) => 27,
+        Some(&CURSOR) => 26,
+        Some(&COMMIT) => 11,
+        Some(&(SESSION | REQUEST)) => 19,
+        Some(&(DELETING | ORIGIN)) => 17,
+        Some(_) => return true,
+        None => return false,
+    };
+    key.len() == len
+}
+
 /// Whether a key is of a kind that a journal has.
 pub(super) fn is_ours(key: &[u8]) -> bool {
-    matches!(key.first(), Some(META..=DELETING))
+    matches!(key.first(), Some(META..=ORIGIN))
 }
 
 /// A key as an error names it.
@@ -276,7 +310,7 @@ mod tests {
     #[test]
     fn kinds_differ() {
         let kinds = [
-            META, BLOCK, CURSOR, COMMIT, SESSION, REQUEST, INDEX, DELETING,
+            META, BLOCK, CURSOR, COMMIT, SESSION, REQUEST, INDEX, DELETING, ORIGIN,
         ];
         assert!(kinds.is_sorted_by(|a, b| a < b));
     }

@@ -3,9 +3,9 @@
 
 use super::error::StoreError;
 use super::files::{self, Mark};
-use super::shared::{Sight, call, caught};
+use super::shared::{Rows, Sight, call, caught};
 use super::space::{self, Space};
-use super::{Options, keys, rows};
+use super::{Options, keys, rows, salvage};
 use crate::model::{HomeId, Timestamp, Ulid};
 use crate::store::migrations::{self, Migration};
 use sled::{Batch, Db};
@@ -81,6 +81,9 @@ pub(super) fn open_with(
     if !is_new && !is_file(&path.join("db"))? {
         return Err(StoreError::damaged(&path, "there is no database"));
     }
+    if !is_new {
+        salvage::check_tail(&path, marked)?;
+    }
     warnings.extend(files::remove_stray_snapshots(&path)?);
     let mut db = start(&path, options)?;
     let schema = identify(&db, &path, is_new, migrations)?;
@@ -88,7 +91,10 @@ pub(super) fn open_with(
         drop(db);
         files::wait_released(&path)?;
         let backup = dir.join(format!("{name}.schema{schema}"));
-        files::back_up(&path, &backup)?;
+        // One that is there was made whole, before anything was changed.
+        if !backup.is_dir() {
+            files::back_up(&path, &backup)?;
+        }
         warnings.push(format!(
             "the journal was brought from schema {schema} to {}; a copy of it as it was is in {}",
             migrations::newest(migrations),
@@ -276,7 +282,7 @@ fn introduce(db: &Db, path: &Path, options: &Options) -> Result<(HomeId, u32, Sp
     batch.insert(keys::meta("boots"), &boots.to_be_bytes());
     batch.insert(keys::meta("last_opened_by"), options.version.as_bytes());
     let sight = Sight {
-        db: Some(db),
+        db: Some(Rows::Db(db)),
         path,
         hidden: None,
     };
@@ -349,6 +355,7 @@ pub(super) fn deletion_step(
         keys::session(session),
         keys::cursors(session),
         keys::blocks(session),
+        keys::origin(session),
     ];
     let rows = prefixes.iter().flat_map(|prefix| db.scan_prefix(prefix));
     let rows: Vec<_> = call(path, || rows.take(DELETE_STEP).collect())?;
@@ -368,7 +375,7 @@ pub(super) fn deletion_step(
 /// The number and time of the last commit.
 pub(super) fn last_commit(db: &Db, path: &Path) -> Result<(u64, Timestamp), StoreError> {
     let sight = Sight {
-        db: Some(db),
+        db: Some(Rows::Db(db)),
         path,
         hidden: None,
     };

@@ -282,7 +282,7 @@ impl Sessions {
             match view.value(&before) {
                 Ok(None) => {}
                 Ok(Some(value)) => sealed.push((ulid, Ok(value))),
-                Err(error) => sealed.push((ulid, Err(error))),
+                Err(error) => sealed.push((ulid, Err(rows::damaged("session", ulid, error)))),
             }
         }
         drop(view);

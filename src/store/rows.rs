@@ -6,15 +6,17 @@
 //! | content of a projection | [`SessionRecord`] as JSON |
 //! | content of a request | [`RequestRow`] as JSON |
 //! | content of a commit (in a row of its own; see [`group`](super::group) for many) | time (8, nanoseconds since 1970), how much its number exceeds that of the commit before (varint), then for each span of events: session (16), first seq (varint), count (varint) |
+//! | origin | the id of the home that recorded an imported session (16) |
 //! | cursor | format (1 byte: 1), position (8), open (1 byte: 0 or 1) |
 //!
 //! Numbers of fixed size are big-endian.
 
 use super::error::StoreError;
+use super::shared::Sight;
 use super::varint::{self, Bytes};
 use super::{RequestRow, keys};
 use crate::model::capture::{Cursor, CursorKey};
-use crate::model::{SessionRecord, Timestamp, Ulid};
+use crate::model::{HomeId, SessionRecord, Timestamp, Ulid};
 use sled::IVec;
 use std::collections::BTreeMap;
 
@@ -179,6 +181,17 @@ pub(super) fn cursors(rows: Vec<(IVec, IVec)>) -> Result<BTreeMap<CursorKey, Cur
             Ok((stream, cursor(key, value)?))
         })
         .collect()
+}
+
+/// The home that recorded a session which was imported.
+pub(super) fn origin(sight: &Sight<'_>, session: Ulid) -> Result<Option<HomeId>, StoreError> {
+    let row = sight.get(&keys::origin(session))?;
+    row.map(|row| {
+        let home = row.as_ref().try_into();
+        home.map(|bytes| HomeId(Ulid::from_bytes(bytes)))
+            .map_err(|_| damaged("origin", session, "it is malformed"))
+    })
+    .transpose()
 }
 
 /// The error of a row that cannot be read.

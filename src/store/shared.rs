@@ -6,6 +6,7 @@
 
 use super::block::{BlockError, Header};
 use super::error::StoreError;
+use super::salvage::Salvage;
 use super::space::Space;
 use super::{keys, parts, rows};
 use crate::model::Ulid;
@@ -117,9 +118,10 @@ impl View<'_> {
         self.sees().get(key)
     }
 
-    fn sees(&self) -> Sight<'_> {
+    /// It, for what takes several rows at once.
+    pub(super) fn sees(&self) -> Sight<'_> {
         Sight {
-            db: self.state.db.as_ref(),
+            db: self.state.db.as_ref().map(Rows::Db),
             path: &self.state.path,
             hidden: Some(&self.state.hidden),
         }
@@ -155,11 +157,7 @@ impl View<'_> {
         if self.contains(&keys::deleting(session))? {
             return Ok(0);
         }
-        if let Some(seq) = self.state.hidden.last_seqs.get(&session) {
-            return Ok(*seq);
-        }
-        let last = self.sees().last_block(session)?;
-        Ok(last.map_or(0, |header| header.last_seq()))
+        self.sees().last_seq(session)
     }
 
     /// The block of `session` that has event `seq`, as it is stored.
@@ -186,17 +184,26 @@ impl View<'_> {
     }
 }
 
+/// Where rows are read.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// An open database.
+    Db(&'a Db),
+    /// One that is not, and may be damaged.
+    Closed(&'a Salvage),
+}
+
 /// The database through somebody's eyes: a reader's, or the writer's, from
 /// whom nothing is hidden.
 #[derive(Clone, Copy)]
 pub(super) struct Sight<'a> {
-    pub(super) db: Option<&'a Db>,
+    pub(super) db: Option<Rows<'a>>,
     pub(super) path: &'a Path,
     pub(super) hidden: Option<&'a Hidden>,
 }
 
 impl Sight<'_> {
-    fn db(&self) -> Result<&Db, StoreError> {
+    fn rows_of(&self) -> Result<Rows<'_>, StoreError> {
         self.db.ok_or_else(|| StoreError::Closed {
             path: self.path.to_owned(),
         })
@@ -207,8 +214,10 @@ impl Sight<'_> {
         if let Some(before) = self.hidden.and_then(|hidden| hidden.rows.get(key)) {
             return Ok(before.clone());
         }
-        let db = self.db()?;
-        call(self.path, || db.get(key))
+        match self.rows_of()? {
+            Rows::Db(db) => call(self.path, || db.get(key)),
+            Rows::Closed(rows) => rows.get(key),
+        }
     }
 
     /// A value in an envelope, its parts put together.
@@ -248,8 +257,10 @@ impl Sight<'_> {
 
     /// Rows whose keys begin with `prefix`; for kinds that have no parts.
     pub(super) fn rows(&self, prefix: &[u8]) -> Result<Vec<(IVec, IVec)>, StoreError> {
-        let db = self.db()?;
-        let all: Vec<_> = call(self.path, || db.scan_prefix(prefix).collect())?;
+        let all: Vec<_> = match self.rows_of()? {
+            Rows::Db(db) => call(self.path, || db.scan_prefix(prefix).collect())?,
+            Rows::Closed(rows) => rows.scan(prefix)?,
+        };
         let mut rows = Vec::with_capacity(all.len());
         for (key, value) in all {
             match self.hidden.and_then(|hidden| hidden.rows.get(key.as_ref())) {
@@ -267,20 +278,39 @@ impl Sight<'_> {
         prefix: &[u8],
         before: &[u8],
     ) -> Result<Option<IVec>, StoreError> {
-        let db = self.db()?;
-        let row = call(self.path, || {
-            db.range(prefix..before).next_back().transpose()
-        })?;
-        Ok(row.map(|(key, _)| key))
+        match self.rows_of()? {
+            Rows::Db(db) => {
+                let row = call(self.path, || {
+                    db.range(prefix..before).next_back().transpose()
+                })?;
+                Ok(row.map(|(key, _)| key))
+            }
+            Rows::Closed(rows) => Ok(rows.last_between(prefix, before)),
+        }
     }
 
     /// The first key from `from` on that begins with `prefix`.
     pub(super) fn key_from(&self, prefix: &[u8], from: &[u8]) -> Result<Option<IVec>, StoreError> {
-        let db = self.db()?;
-        let row = call(self.path, || db.range(from..).next().transpose())?;
-        Ok(row
-            .map(|(key, _)| key)
-            .filter(|key| key.starts_with(prefix)))
+        let key = match self.rows_of()? {
+            Rows::Db(db) => {
+                let row = call(self.path, || db.range(from..).next().transpose())?;
+                row.map(|(key, _)| key)
+            }
+            Rows::Closed(rows) => rows.first_from(from),
+        };
+        Ok(key.filter(|key| key.starts_with(prefix)))
+    }
+
+    /// The number of the last event of `session` that may be seen.
+    pub(super) fn last_seq(&self, session: Ulid) -> Result<u64, StoreError> {
+        let hidden = self
+            .hidden
+            .and_then(|hidden| hidden.last_seqs.get(&session));
+        if let Some(seq) = hidden {
+            return Ok(*seq);
+        }
+        let last = self.last_block(session)?;
+        Ok(last.map_or(0, |header| header.last_seq()))
     }
 
     /// The last block of `session`, hidden or not.

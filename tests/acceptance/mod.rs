@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod files;
 mod images;
+mod journal;
 mod library;
 mod limits;
 mod lists;

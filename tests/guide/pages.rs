@@ -197,6 +197,14 @@ fn inside_a_session_is_as_its_page_says() {
 }
 
 #[test]
+fn the_journal_is_looked_after_as_its_page_says() {
+    let env = TestEnv::new();
+    env.local_pod("myrepo").plain().make();
+    let printed = run(&env, "journal.md", &[]);
+    assert!(printed[0].1.contains("all is well"), "{}", printed[0].1);
+}
+
+#[test]
 fn engines_are_looked_at_as_their_page_says() {
     let env = TestEnv::new();
     let printed = run(&env, "engines.md", &[]);

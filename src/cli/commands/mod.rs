@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod help;
 mod inspect;
+mod journal;
 mod kill;
 mod logs;
 mod man;
@@ -72,6 +73,9 @@ pub enum Command {
     /// Start, stop and look at the daemon
     #[command(subcommand)]
     Daemon(daemon::Command),
+    /// Look after the journal: what every session is kept in
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// The settings that hold here, and where each came from
     Config(config::Args),
     /// Look whether everything is as it should be
@@ -130,6 +134,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Pods(args) => pods::run(context, args).await,
         Command::Pod(command) => pod::run(context, command).await,
         Command::Daemon(command) => daemon::manage(context, command).await,
+        Command::Journal(command) => journal::run(context, command).await,
         Command::Config(args) => config::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,

@@ -8,6 +8,7 @@ mod doctor;
 mod events;
 mod exec;
 mod inspect;
+mod journal;
 mod kill;
 mod logs;
 mod pods;
@@ -52,6 +53,9 @@ pub(super) fn table() -> Vec<Endpoint> {
         daemon::show(),
         daemon::end(),
         doctor::endpoint(),
+        journal::verify(),
+        journal::export(),
+        journal::import(),
         openapi::endpoint(),
         metrics::endpoint(),
     ]

@@ -14,6 +14,14 @@ pub(super) fn several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     Ok(text.split(SEPARATOR).map(str::to_owned).collect())
 }
 
+/// Which sessions are exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExportQuery {
+    /// These, however they are named; all, when there are none.
+    #[serde(default, deserialize_with = "several")]
+    pub session: Vec<String>,
+}
+
 /// Which sessions to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListQuery {

@@ -4,13 +4,16 @@ mod committing;
 mod compaction;
 mod crash;
 mod following;
+mod migrating;
 mod model;
 mod opening;
 mod power;
 mod ratio;
 mod reading;
 mod removing;
+mod salvaging;
 mod searching;
+mod verifying;
 
 use super::space::Space;
 use super::*;
@@ -159,6 +162,7 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
             signals: Vec::new(),
             state,
         }],
+        imported: None,
         removed: None,
     }
 }

@@ -217,7 +217,7 @@ fn holes_and_damage_are_told() {
         }
     ));
     let error: crate::model::Error = damage.into();
-    assert_eq!(error.code, crate::model::ErrorCode::JournalFailed);
+    assert_eq!(error.code, crate::model::ErrorCode::JournalDamaged);
     db.insert(&key, row).unwrap();
     assert_eq!(read_all(&reader, S).unwrap(), lines(1, 30));
     db.remove(keys::with_part(&keys::commit(2), 0)).unwrap();

@@ -66,11 +66,6 @@ pub(super) const fn is_copied_apart(kind: u8) -> bool {
     matches!(kind, BLOCK | CURSOR | COMMIT | SESSION)
 }
 
-/// What the keys of all cursors begin with.
-pub(super) const fn all_cursors() -> [u8; 1] {
-    [CURSOR]
-}
-
 /// The session in the key of a block, a cursor or a projection, with whatever
 /// follows it.
 pub(super) fn ulid_in(key: &[u8]) -> Option<Ulid> {

@@ -61,11 +61,8 @@ pub(super) fn next_session(
         Some(after) => Ulid(after.0 + 1),
     };
     let mut first: Option<Ulid> = None;
-    for (kind, from) in [
-        (keys::sessions(), keys::session(from)),
-        (keys::all_blocks(), keys::blocks(from)),
-        (keys::all_cursors(), keys::cursors(from)),
-    ] {
+    let froms = [keys::blocks(from), keys::cursors(from), keys::session(from)];
+    for (kind, from) in keys::all_of_sessions().into_iter().zip(froms) {
         let key = sight.key_from(&kind, &from)?;
         let found = key.as_deref().and_then(keys::ulid_in);
         first = match (first, found) {

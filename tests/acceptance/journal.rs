@@ -65,7 +65,8 @@ fn a048_a_torn_last_record_costs_that_record() {
 
 #[test]
 fn a048_damage_before_the_end_is_refused_with_the_way_out() {
-    let harms: [(&str, fn(&TestEnv)); 5] = [
+    type Harm = fn(&TestEnv);
+    let harms: [(&str, Harm); 5] = [
         ("lie behind", |env| {
             let db = database(env);
             let mut bytes = fs::read(&db).expect("a database");

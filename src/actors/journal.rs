@@ -531,12 +531,9 @@ impl Handler<ImportBatch> for Journal {
 
     fn handle(&mut self, ImportBatch(batch): ImportBatch, _: &mut Context<Self>) -> Self::Result {
         self.commit();
-        if self.failing {
-            self.reopen()?;
-        }
+        self.ready()?;
         let done = self.store.import(batch);
-        self.failing |= self.store.has_failed();
-        done.map_err(|error| unusable(&error))?;
+        done.map_err(|error| self.note(&error))?;
         self.hub.commit(self.store.reader().watermark());
         Ok(())
     }
@@ -550,9 +547,8 @@ impl Handler<RebuildSession> for Journal {
         RebuildSession(session): RebuildSession,
         _: &mut Context<Self>,
     ) -> Self::Result {
-        let done = self.store.rebuild(session);
-        self.failing |= self.store.has_failed();
-        done.map_err(Error::from)
+        self.ready()?;
+        self.store.rebuild(session).map_err(Error::from)
     }
 }
 

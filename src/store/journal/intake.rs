@@ -21,6 +21,10 @@ impl Journal {
     /// # Errors
     /// As [`Journal::commit`].
     pub fn import(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if batch.first {
+            // It may have been here, and not all that it had has gone yet.
+            self.finish_removal(batch.session)?;
+        }
         let db = self.db()?;
         let done = self.try_import(&db, batch);
         self.note(&done);

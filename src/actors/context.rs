@@ -43,8 +43,8 @@ pub struct Settings {
     pub session_dir: Option<PathBuf>,
     /// When sessions' histories go by themselves.
     pub retention: Retention,
-    /// Bytes to be left free on the home's disk: with less, nothing new is
-    /// dispatched. By default 256 MiB, or a twentieth of a small disk.
+    /// Bytes to be left free on the home's disk, and those of the journal and
+    /// of sessions' files: with less, nothing new is dispatched. By default 256 MiB, or a twentieth of a small disk.
     pub min_free: Option<u64>,
 }
 

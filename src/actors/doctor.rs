@@ -33,7 +33,7 @@ impl Handle {
     async fn journal_checks(&self) -> Vec<Check> {
         let (shared, commits) = (self.shared.clone(), self.commits());
         let looked = blocking(move || {
-            let dir = shared.settings.home.join("journal");
+            let dir = shared.journal_dir();
             let message = format!(
                 "open, {commits} commits, {:.1} MiB in {}",
                 size_of(&dir) as f64 / MIB,
@@ -83,15 +83,14 @@ fn removals(unfinished: &[String]) -> Option<Check> {
 }
 
 fn disk_check(shared: &Shared) -> Option<Check> {
-    let home = &shared.settings.home;
-    let stat = rustix::fs::statvfs(home).ok()?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let disks = shared.disks().ok()?;
+    let disk = disks.into_iter().min_by_key(|disk| disk.free)?;
     let message = format!(
         "{:.1} GiB free beneath {}",
-        free as f64 / GIB,
-        home.display()
+        disk.free as f64 / GIB,
+        disk.path.display()
     );
-    Some(match free < DISK_WARNING {
+    Some(match disk.free < DISK_WARNING {
         true => Check::warning(
             "disk",
             message,

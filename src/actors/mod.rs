@@ -23,6 +23,7 @@ mod cleanup;
 mod context;
 mod damage;
 mod directory;
+mod disk;
 mod dispatch;
 mod doctor;
 mod driver;

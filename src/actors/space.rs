@@ -10,7 +10,7 @@ use crate::model::api::{
     RetentionState,
 };
 use crate::model::{Error, ErrorCode, Result, RunState, SessionId, SessionRecord, Timestamp, Ulid};
-use crate::store::{self, Stats, StoreError};
+use crate::store::{Stats, StoreError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -97,7 +97,7 @@ impl Handle {
                 removed,
                 due: due.into_iter().map(|ended| ended.id).collect(),
             };
-            let min_free = min_free(&shared)?.0;
+            let min_free = shared.disk(&shared.journal_dir())?.least;
             Ok(told(found, min_free, compaction, retention))
         })
         .await
@@ -143,48 +143,6 @@ impl Handle {
         }
         done
     }
-
-    /// What keeps sessions from going on, whatever they do themselves.
-    #[must_use]
-    pub fn problems(&self) -> Vec<String> {
-        self.shared.upkeep.degraded().into_iter().collect()
-    }
-
-    /// Whether the disk has the room that is to be left for what runs.
-    ///
-    /// # Errors
-    /// `try_later` when it has not.
-    pub(super) async fn check_disk(&self) -> Result<()> {
-        let shared = self.shared.clone();
-        blocking(move || {
-            let (least, free) = min_free(&shared)?;
-            if free >= least {
-                return Ok(());
-            }
-            let mib = |bytes: u64| bytes >> 20;
-            let message = format!(
-                "the disk of {} has {} MiB free; below {} MiB nothing new is dispatched",
-                shared.settings.home.display(),
-                mib(free),
-                mib(least)
-            );
-            Err(Error::new(ErrorCode::TryLater, message).hint(
-                "make room, or set journal.min_free in config.toml; what runs goes on meanwhile",
-            ))
-        })
-        .await
-    }
-}
-
-/// What is to be left free on the journal's disk, and what is.
-fn min_free(shared: &Shared) -> Result<(u64, u64)> {
-    let (free, all) = store::free(&shared.settings.home).map_err(Error::from)?;
-    // On a small disk the default would refuse everything.
-    let least = shared
-        .settings
-        .min_free
-        .unwrap_or((256 << 20).min(all / 20));
-    Ok((least, free))
 }
 
 fn told(

@@ -32,7 +32,7 @@ pub(super) fn session(
         outcome: ended.as_ref().map(|end| end.outcome.clone()),
         code: ended.as_ref().and_then(|end| end.code),
         error: ended.and_then(|end| end.error),
-        degraded: shared.upkeep.degraded().filter(|_| record.is_live()),
+        degraded: record.is_live().then(|| shared.degraded()).flatten(),
         position: waits.and_then(Waits::place),
         waits_for: waits.map(|waits| waits.shown(&shared.directory)),
         runs: u32::try_from(record.runs.len()).unwrap_or(u32::MAX),

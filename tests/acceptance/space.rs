@@ -1,8 +1,62 @@
-//! Disk space: low, and what retention gives back.
+//! Disk space: full, low, and what retention gives back.
 
-use crate::support::{TestEnv, WATCHDOG};
-use serde_json::json;
+use crate::support::{TestEnv, WATCHDOG, numbered};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
+
+/// A small file system, which is gone with this.
+struct Disk {
+    place: PathBuf,
+    root: PathBuf,
+}
+
+impl Disk {
+    /// Mounts one in a directory of an environment. Only root can.
+    fn mount(env: &TestEnv, place: &Path) -> Self {
+        fs::create_dir_all(place).expect("there is room");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=96m,mode=0700", "cldpd-test"])
+            .arg(place)
+            .status()
+            .expect("there is a mount command");
+        assert!(mounted.success(), "only root can mount a file system");
+        Self {
+            place: place.to_owned(),
+            root: env.root().to_owned(),
+        }
+    }
+
+    /// Takes all room that there is.
+    fn fill(&self) {
+        let path = self.place.join("filling");
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("a name takes no room");
+        let mut piece = 1 << 20;
+        while piece > 0 {
+            if file.write(&vec![0; piece]).is_err() {
+                piece /= 16;
+            }
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.place.join("filling")).expect("it was made");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.place).status();
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
 
 /// Asks again and again, each time a command's length, until it is so.
 #[track_caller]
@@ -17,6 +71,83 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             "not within {WATCHDOG:?}: {what}"
         );
     }
+}
+
+/// An agent floods while the disk at `place` is full. Then there is room again.
+#[track_caller]
+fn survives_a_full_disk(place: &str, reasons: &[&str]) {
+    let says_why = |why: &str| reasons.iter().any(|reason| why.contains(reason));
+    let disk;
+    let env = TestEnv::new();
+    disk = Disk::mount(&env, &env.home().join(place));
+    env.local_pod("p").plain().make();
+    let gate = env.gate("full");
+    let count = 300_000;
+    let prompt = format!("[[print begun]]{}[[lines {count}]]", gate.hold());
+    let id = env.start(&["p", "--prompt", &prompt]);
+    env.await_line(&id, "begun");
+    let daemon = env.daemon_pid();
+    if place == "." {
+        // Else the journal would give it up, and things would go on for a while.
+        fs::remove_file(env.home().join("journal/ballast")).expect("it was set aside");
+    }
+    disk.fill();
+    gate.open();
+    // What the journal had set aside is given up first, and taken here, too.
+    let row = until("the session is degraded", || {
+        disk.fill();
+        let row = env.session(&id);
+        let why = row["degraded"].as_str().unwrap_or_default();
+        says_why(why).then_some(row)
+    });
+    // It is live, it says why, and nobody calls it a success.
+    assert_eq!(row["state"], "running", "{row}");
+    let inspected = env.inspect(&id);
+    assert_eq!(inspected["state"], "running", "{inspected}");
+    let why = inspected["degraded"].as_str().expect("it says why");
+    assert!(says_why(why), "{why}");
+    let table = env.cldpd(["sessions"]).run().code(0);
+    let text = format!("{}{}", table.text(), table.stderr);
+    assert!(text.contains("degraded"), "{text}");
+    assert!(says_why(&text), "{text}");
+    let problem = env.daemon()["problems"][0].clone();
+    assert!(problem.as_str().is_some_and(says_why), "{problem}");
+    let acknowledged = env.events(&id);
+    // Nothing new is begun.
+    let refused = env
+        .cldpd(["start", "-d", "p", "--prompt", "x"])
+        .run()
+        .code(75);
+    assert!(refused.stderr.contains("MiB free"), "{}", refused.stderr);
+    assert_eq!(env.daemon_pid(), daemon, "the daemon stayed up");
+    disk.free();
+    assert_eq!(env.wait(&id), 0);
+    assert_eq!(env.said(&id), format!("begun\n{}", numbered(count)));
+    assert!(env.events(&id).starts_with(&acknowledged));
+    assert_eq!(env.session(&id)["degraded"], Value::Null);
+    assert_eq!(env.daemon_pid(), daemon);
+    assert_eq!(env.daemon()["problems"], json!([]));
+    drop(env);
+    drop(disk);
+}
+
+#[test]
+fn a049_a_full_home_degrades_sessions_and_loses_nothing() {
+    survives_a_full_disk(
+        ".",
+        &["is full: agents wait", "the journal cannot be written"],
+    );
+}
+
+#[test]
+fn a049_a_journal_on_a_full_disk_degrades_sessions_and_loses_nothing() {
+    // Nothing is left to give up then.
+    survives_a_full_disk("journal", &["MiB free, and 8 MiB are needed"]);
+}
+
+#[test]
+fn a049_spools_on_a_full_disk_degrade_sessions_and_lose_nothing() {
+    survives_a_full_disk("sessions", &["is full: agents wait"]);
 }
 
 #[test]

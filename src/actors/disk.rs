@@ -1,0 +1,102 @@
+//! Room on the disks that sessions need: the home's, the journal's, and the one
+//! that has the spools. They are looked at when somebody asks how things stand
+//! or wants something dispatched, and never in between.
+
+use super::context::Shared;
+use super::handle::{Handle, blocking};
+use crate::model::{Error, ErrorCode, Result};
+use crate::store;
+use std::path::{Path, PathBuf};
+
+/// With less than this a shim may not get the room that it asks for before it
+/// writes: a step of its spool, a frame, and what it keeps for its last words.
+const SPOOL_ROOM: u64 = 1 << 20;
+
+/// How it stands with the disk of some directory.
+pub(super) struct Disk {
+    pub(super) path: PathBuf,
+    /// Free bytes.
+    pub(super) free: u64,
+    /// What is to be left free of them.
+    pub(super) least: u64,
+}
+
+impl Shared {
+    /// The journal's directory.
+    pub(super) fn journal_dir(&self) -> PathBuf {
+        self.settings.home.join("journal")
+    }
+
+    /// How it stands with the disk of `path`.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub(super) fn disk(&self, path: &Path) -> Result<Disk> {
+        let (free, all) = store::free(path).map_err(Error::from)?;
+        // On a small disk the default would refuse everything.
+        let by_default = (256 << 20).min(all / 20);
+        Ok(Disk {
+            path: path.to_owned(),
+            free,
+            least: self.settings.min_free.unwrap_or(by_default),
+        })
+    }
+
+    /// How it stands with all disks that sessions need. They are mostly one.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub(super) fn disks(&self) -> Result<[Disk; 3]> {
+        let home = self.disk(&self.settings.home)?;
+        let journal = self.disk(&self.journal_dir())?;
+        Ok([home, journal, self.disk(&self.sessions)?])
+    }
+
+    /// Why nothing of live sessions can be recorded now. Either the journal
+    /// cannot be written; or shims cannot write what is to go there, which
+    /// nobody hears of: they wait, and so do their agents.
+    pub(super) fn degraded(&self) -> Option<String> {
+        self.upkeep.degraded().or_else(|| {
+            let (free, _) = store::free(&self.sessions).ok()?;
+            (free < SPOOL_ROOM).then(|| {
+                format!(
+                    "the disk of {} is full: agents wait with what they say until there is room",
+                    self.sessions.display()
+                )
+            })
+        })
+    }
+}
+
+impl Handle {
+    /// What keeps sessions from going on, whatever they do themselves.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.shared.degraded().into_iter().collect()
+    }
+
+    /// Whether the disks have the room that is to be left for what runs.
+    ///
+    /// # Errors
+    /// `try_later` when one has not.
+    pub(super) async fn check_disk(&self) -> Result<()> {
+        let shared = self.shared.clone();
+        blocking(move || {
+            let disks = shared.disks()?;
+            let Some(disk) = disks.into_iter().find(|disk| disk.free < disk.least) else {
+                return Ok(());
+            };
+            let mib = |bytes: u64| bytes >> 20;
+            let message = format!(
+                "the disk of {} has {} MiB free; below {} MiB nothing new is dispatched",
+                disk.path.display(),
+                mib(disk.free),
+                mib(disk.least)
+            );
+            Err(Error::new(ErrorCode::TryLater, message).hint(
+                "make room, or set journal.min_free in config.toml; what runs goes on meanwhile",
+            ))
+        })
+        .await
+    }
+}

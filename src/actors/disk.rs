@@ -21,6 +21,23 @@ pub(super) struct Disk {
     pub(super) least: u64,
 }
 
+impl Disk {
+    /// How it stands with the disk of `path`, of which so much is to be left free.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub(super) fn of(path: &Path, least: Option<u64>) -> Result<Self> {
+        let (free, all) = store::free(path).map_err(Error::from)?;
+        // On a small disk the default would refuse everything.
+        let by_default = (256 << 20).min(all / 20);
+        Ok(Self {
+            path: path.to_owned(),
+            free,
+            least: least.unwrap_or(by_default),
+        })
+    }
+}
+
 impl Shared {
     /// The journal's directory.
     pub(super) fn journal_dir(&self) -> PathBuf {
@@ -32,14 +49,7 @@ impl Shared {
     /// # Errors
     /// When the system does not say.
     pub(super) fn disk(&self, path: &Path) -> Result<Disk> {
-        let (free, all) = store::free(path).map_err(Error::from)?;
-        // On a small disk the default would refuse everything.
-        let by_default = (256 << 20).min(all / 20);
-        Ok(Disk {
-            path: path.to_owned(),
-            free,
-            least: self.settings.min_free.unwrap_or(by_default),
-        })
+        Disk::of(path, self.settings.min_free)
     }
 
     /// How it stands with all disks that sessions need. They are mostly one.

@@ -19,6 +19,7 @@ impl Handle {
     pub async fn doctor(&self) -> Vec<Check> {
         let mut checks = self.journal_checks().await;
         checks.extend(self.shared.damage.checks());
+        checks.extend(damaged(self.shared.upkeep.damaged()));
         checks.extend(disk_check(&self.shared));
         for name in [RuntimeName::Docker, RuntimeName::Local] {
             match self.shared.runtime(name) {
@@ -62,6 +63,12 @@ impl Handle {
             Err(error) => vec![Check::failed("journal", error)],
         }
     }
+}
+
+fn damaged(sessions: u64) -> Option<Check> {
+    let message = format!("the last compaction found {sessions} with events that cannot be read");
+    let hint = "`cldpd journal verify` says which, and `cldpd journal export` saves the rest";
+    (sessions > 0).then(|| Check::warning("events", message, hint))
 }
 
 fn removals(unfinished: &[String]) -> Option<Check> {

@@ -46,6 +46,8 @@ pub struct Handle {
     naming: Arc<tokio::sync::Mutex<()>>,
     /// Whoever imports looks what is here, and is alone then.
     pub(super) imports: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever looks through the journal is alone.
+    pub(super) looks: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Who works at what, one after the other.
@@ -66,6 +68,7 @@ impl Handle {
             requests: Turns::default(),
             resumes: Turns::default(),
             imports: Arc::default(),
+            looks: Arc::default(),
             naming: Arc::default(),
         }
     }

@@ -515,12 +515,14 @@ impl Handler<FinishCompaction> for Journal {
             before,
             after,
             sessions,
+            damaged,
             old,
         } = done;
         let done = CompactResponse {
             before,
             after,
             sessions,
+            damaged,
         };
         Ok(Finished::Done(done, old))
     }

@@ -61,7 +61,7 @@ pub use follow::{Firehose, Follow};
 pub use handle::Handle;
 pub use measure::Measures;
 pub use search::Search;
-pub use space::Retention;
+pub use space::{Retention, offline_stats};
 pub use system::System;
 pub use tally::{COMMIT_BOUNDS, Counted};
 pub use upkeep::{Chunks, Verification};

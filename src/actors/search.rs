@@ -74,11 +74,16 @@ impl Searchers {
     }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+/// Lets this thread give way to those that record what agents say.
+pub(super) fn give_way() {
     // On Linux this is the priority of the calling thread alone.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "searches keep the usual priority");
+        tracing::debug!(%error, "a thread keeps the usual priority");
     }
+}
+
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    give_way();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };

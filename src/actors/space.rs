@@ -3,14 +3,15 @@
 //! Both are looked after when a session has ended or was removed, at the start,
 //! and when the next session's time is up; nobody asks in between.
 
-use super::context::Shared;
+use super::disk::Disk;
 use super::handle::{Handle, blocking, detached};
 use crate::model::api::{
     CompactResponse, CompactionEnd, CompactionState, JournalQuery, JournalStats, RemoveRequest,
     RetentionState,
 };
 use crate::model::{Error, ErrorCode, Result, RunState, SessionId, SessionRecord, Timestamp, Ulid};
-use crate::store::{Stats, StoreError};
+use crate::store::{Reader, Stats, StoreError};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -59,6 +60,14 @@ impl Upkeep {
         self.state().degraded = why;
     }
 
+    /// How many sessions the last compaction found damaged.
+    pub(super) fn damaged(&self) -> u64 {
+        let state = self.state();
+        let last = state.compaction.last.as_ref();
+        let compacted = last.and_then(|last| last.compacted.as_ref());
+        compacted.map_or(0, |compacted| compacted.damaged)
+    }
+
     /// Why the journal cannot be written now: live sessions wait for it.
     pub(super) fn degraded(&self) -> Option<String> {
         self.state().degraded.clone()
@@ -77,28 +86,14 @@ impl Handle {
     pub async fn journal_stats(&self, query: JournalQuery) -> Result<JournalStats> {
         let shared = self.shared.clone();
         blocking(move || {
-            let found = shared.reader.stats().map_err(Error::from)?;
-            let settled = shared.settings.retention;
-            let asked = Retention {
-                age: query.age.map(Duration::from_secs),
-                count: query.count,
-                size: query.size,
-            };
-            let limits = if asked.is_off() { settled } else { asked };
-            let due = plan(&shared, limits, &found)?.due;
-            let (compaction, removed) = {
-                let state = shared.upkeep.state();
-                (state.compaction.clone(), state.removed)
-            };
-            let retention = RetentionState {
-                age: settled.age.map(|age| age.as_secs()),
-                count: settled.count,
-                size: settled.size,
-                removed,
-                due: due.into_iter().map(|ended| ended.id).collect(),
-            };
-            let min_free = shared.disk(&shared.journal_dir())?.least;
-            Ok(told(found, min_free, compaction, retention))
+            let settings = &shared.settings;
+            let limits = (settings.retention, settings.min_free);
+            let mut stats = offline_stats(&shared.reader, &shared.journal_dir(), query, limits)?;
+            let state = shared.upkeep.state();
+            stats.compaction = state.compaction.clone();
+            stats.retention.removed = state.removed;
+            drop(state);
+            Ok(stats)
         })
         .await
     }
@@ -138,6 +133,10 @@ impl Handle {
                 state.not_below = done.after + done.after / 2;
                 let CompactResponse { before, after, .. } = *done;
                 tracing::info!(before, after, "the journal was compacted");
+                if done.damaged > 0 {
+                    let sessions = done.damaged;
+                    tracing::warn!(sessions, "damaged sessions were copied as they are");
+                }
             }
             Err(error) => tracing::warn!(%error, "the journal was not compacted"),
         }
@@ -145,12 +144,38 @@ impl Handle {
     }
 }
 
-fn told(
-    found: Stats,
-    min_free: u64,
-    compaction: CompactionState,
-    retention: RetentionState,
-) -> JournalStats {
+/// What the journal in `dir` says of itself, where no daemon has anything to add. `limits`
+/// are those that were settled, and what is to be left free.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn offline_stats(
+    reader: &Reader,
+    dir: &Path,
+    query: JournalQuery,
+    limits: (Retention, Option<u64>),
+) -> Result<JournalStats> {
+    let found = reader.stats().map_err(Error::from)?;
+    let (settled, least) = limits;
+    let asked = Retention {
+        age: query.age.map(Duration::from_secs),
+        count: query.count,
+        size: query.size,
+    };
+    let by = if asked.is_off() { settled } else { asked };
+    let due = plan(reader, by, &found)?.due;
+    let retention = RetentionState {
+        age: settled.age.map(|age| age.as_secs()),
+        count: settled.count,
+        size: settled.size,
+        removed: 0,
+        due: due.into_iter().map(|ended| ended.id).collect(),
+    };
+    let min_free = Disk::of(dir, least)?.least;
+    Ok(told(found, min_free, retention))
+}
+
+fn told(found: Stats, min_free: u64, retention: RetentionState) -> JournalStats {
     JournalStats {
         events: found.events,
         sessions: found.sessions,
@@ -169,7 +194,7 @@ fn told(
         opened_by: found.opened_by,
         oldest: found.oldest,
         newest: found.newest,
-        compaction,
+        compaction: CompactionState::default(),
         retention,
     }
 }
@@ -196,12 +221,12 @@ struct Plan {
 
 /// Which sessions go: none that is live or still has something that its `keep`
 /// wants, since what can be resumed is not forgotten.
-fn plan(shared: &Shared, limits: Retention, found: &Stats) -> Result<Plan> {
+fn plan(reader: &Reader, limits: Retention, found: &Stats) -> Result<Plan> {
     if limits.is_off() {
         return Ok(Plan::default());
     }
     let mut ended = Vec::new();
-    for record in shared.reader.sessions() {
+    for record in reader.sessions() {
         // One that cannot be read is left alone.
         let Ok(record) = record else { continue };
         if let Some(at) = end_of(&record) {
@@ -215,7 +240,7 @@ fn plan(shared: &Shared, limits: Retention, found: &Stats) -> Result<Plan> {
     }
     let needs = found.disk_bytes.saturating_sub(found.garbage_bytes);
     choose(ended, limits, needs, Timestamp::now(), &|ulid| {
-        match shared.reader.stored_size(ulid) {
+        match reader.stored_size(ulid) {
             // Somebody else removes it.
             Err(StoreError::Gone { .. }) => Ok(0),
             size => size.map_err(Error::from),
@@ -316,7 +341,7 @@ impl Handle {
         let shared = self.shared.clone();
         let plan = blocking(move || {
             let found = shared.reader.stats().map_err(Error::from)?;
-            plan(&shared, limits, &found)
+            plan(&shared.reader, limits, &found)
         });
         let Plan { due, next, in_vain } = plan.await?;
         let told = std::mem::replace(&mut self.shared.upkeep.state().in_vain, in_vain);

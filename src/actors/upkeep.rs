@@ -1,13 +1,14 @@
 //! Looking after the journal while work goes on.
 
-use super::handle::{Handle, blocking};
+use super::handle::{Handle, blocking, detached};
+use super::search::give_way;
 use crate::model::api::{Imported, VerifyEvent};
-use crate::model::{Error, Result, Timestamp, Ulid};
+use crate::model::{Error, ErrorCode, Result, Timestamp, Ulid};
 use crate::store::{Head, Import};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Findings waiting for a slow reader; the one who looks waits beyond.
 const FINDINGS: usize = 64;
@@ -26,12 +27,20 @@ pub type Chunks = mpsc::Receiver<io::Result<Vec<u8>>>;
 
 impl Handle {
     /// Looks through the whole journal, on a thread of its own.
-    #[must_use]
-    pub fn verify_journal(&self) -> Verification {
+    ///
+    /// # Errors
+    /// `try_later` while somebody else does.
+    pub fn verify_journal(&self) -> Result<Verification> {
+        let turn = self.looks.clone().try_lock_owned().map_err(|_| {
+            let message = "somebody looks through the journal already";
+            Error::new(ErrorCode::TryLater, message).hint("try again when that has ended")
+        })?;
         let (sender, found) = mpsc::channel(FINDINGS);
         let reader = self.shared.reader.clone();
-        tokio::task::spawn_blocking(move || {
-            let done = reader.verify(&mut |event| match sender.blocking_send(Ok(event)) {
+        aside(move || {
+            let _turn = turn;
+            let gone = || sender.is_closed();
+            let done = reader.verify(&gone, &mut |event| match sender.blocking_send(Ok(event)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             });
@@ -39,8 +48,8 @@ impl Handle {
                 // Whoever asked may be gone.
                 let _ = sender.blocking_send(Err(Error::from(error)));
             }
-        });
-        Verification { found }
+        })?;
+        Ok(Verification { found })
     }
 
     /// Writes sessions down, those that are named or all, on a thread of its own.
@@ -79,16 +88,26 @@ impl Handle {
         Ok(chunks)
     }
 
-    /// Takes in the sessions of an export.
+    /// Takes in the sessions of an export. Goes on if the caller leaves.
     ///
     /// # Errors
     /// `journal_damaged`, with the line, for what is no whole export; `refused`
     /// when a session is here already and differs. Nothing is recorded then.
     pub async fn import_journal(&self, file: File) -> Result<Imported> {
+        let this = self.clone();
+        detached(async move { this.import_now(file).await }).await
+    }
+
+    async fn import_now(&self, file: File) -> Result<Imported> {
         // One at a time: what is here is looked at before.
         let _turn = self.imports.lock().await;
         let (reader, home) = (self.shared.reader.clone(), self.shared.home);
-        let mut import = blocking(move || Import::check(file, &reader, home)).await?;
+        let (sender, checked) = oneshot::channel();
+        aside(move || {
+            // The daemon may be leaving.
+            let _ = sender.send(Import::check(file, &reader, home));
+        })?;
+        let mut import = checked.await.map_err(|_| broken())??;
         loop {
             let read = blocking(move || import.batch().map(|batch| (batch, import)));
             let (batch, rest) = read.await?;
@@ -103,6 +122,23 @@ impl Handle {
             }
         }
     }
+}
+
+/// Does `work` on a thread of its own, which gives way to others.
+fn aside(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name("upkeep".to_owned());
+    let spawned = thread.spawn(move || {
+        give_way();
+        work();
+    });
+    spawned.map(drop).map_err(|error| {
+        let message = format!("cannot make a thread: {error}");
+        Error::new(ErrorCode::Internal, message)
+    })
+}
+
+fn broken() -> Error {
+    Error::new(ErrorCode::Internal, "the look at the export broke off")
 }
 
 impl Verification {

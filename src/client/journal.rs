@@ -3,7 +3,9 @@
 use super::connection::{Client, Exchange};
 use super::stream::{EventStream, Feed, JsonLines, once};
 use crate::archive::Chunks;
-use crate::model::api::{ExportQuery, Imported, VerifyEvent};
+use crate::model::api::{
+    CompactResponse, ExportQuery, Imported, JournalQuery, JournalStats, VerifyEvent,
+};
 use crate::model::{Error, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -24,6 +26,24 @@ impl Feed for VerifyFeed {
 }
 
 impl Client {
+    /// The journal in numbers.
+    ///
+    /// # Errors
+    /// The daemon's, `daemon_unavailable` or `version_mismatch`.
+    pub async fn journal_stats(&self, query: &JournalQuery) -> Result<JournalStats> {
+        self.call(&Exchange::new(Method::GET, &["journal"]).query(query)?)
+            .await
+    }
+
+    /// Compacts the journal; returns when that is done.
+    ///
+    /// # Errors
+    /// `refused` when one is under way; `try_later` when there is no room.
+    pub async fn compact_journal(&self) -> Result<CompactResponse> {
+        self.call(&Exchange::new(Method::POST, &["journal", "compact"]))
+            .await
+    }
+
     /// Looks through the whole journal. When the connection breaks the stream
     /// ends with an error.
     ///

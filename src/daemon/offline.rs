@@ -4,9 +4,10 @@
 //! daemon. Nothing is dispatched or taken over here. What only looks does not
 //! open the journal, and so works on one that a daemon refuses to open.
 
-use super::socket;
+use super::{Config, socket};
+use crate::actors::offline_stats;
 use crate::client::Home;
-use crate::model::api::{Exported, Imported, Rebuilt};
+use crate::model::api::{CompactResponse, Exported, Imported, JournalQuery, JournalStats, Rebuilt};
 use crate::model::{Error, ErrorCode, Result, SessionRecord, Timestamp, Ulid};
 use crate::store::{Closed, Import, Journal, Options, Tell, Write};
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +20,7 @@ const CACHE_BYTES: u64 = 32 << 20;
 
 /// A journal without a daemon.
 pub struct Offline {
-    root: PathBuf,
+    home: Home,
     dir: PathBuf,
     /// Given back last.
     _lock: File,
@@ -45,8 +46,8 @@ impl Offline {
         home.make()?;
         Ok(Self {
             _lock: socket::lock(home)?,
-            root: home.root().to_owned(),
             dir: home.root().join("journal"),
+            home: home.clone(),
         })
     }
 
@@ -62,6 +63,42 @@ impl Offline {
         };
         let opened = Journal::open(&self.dir, options)?;
         Ok((opened.journal, opened.warnings))
+    }
+
+    /// The journal in numbers, and what retention would remove.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn stats(&self, query: JournalQuery) -> Result<JournalStats> {
+        let (journal, _) = self.open()?;
+        let config = Config::read(&self.home)?;
+        let limits = (config.retention, config.min_free);
+        offline_stats(&journal.reader(), &self.dir, query, limits)
+    }
+
+    /// Compacts it.
+    ///
+    /// # Errors
+    /// `try_later` when the disk has no room for the copy; `journal_failed`.
+    pub fn compact(&self) -> Result<CompactResponse> {
+        let (mut journal, _) = self.open()?;
+        let mut compaction = journal.begin_compaction().map_err(Error::from)?;
+        loop {
+            compaction.copy(&|| false).map_err(Error::from)?;
+            let done = journal.finish_compaction(&mut compaction);
+            if let Some(done) = done.map_err(Error::from)? {
+                let compacted = CompactResponse {
+                    before: done.before,
+                    after: done.after,
+                    sessions: done.sessions,
+                    damaged: done.damaged,
+                };
+                if let Err(error) = done.old.discard() {
+                    tracing::warn!(%error, "an old database is left until the journal is opened again");
+                }
+                return Ok(compacted);
+            }
+        }
     }
 
     /// Looks through the whole journal and tells what is wrong. Changes nothing.
@@ -95,7 +132,7 @@ impl Offline {
     /// `journal_damaged`, with the line, for what is no whole export; `refused`
     /// when a session is here already and differs. Nothing is recorded then.
     pub fn import(&self, from: &mut dyn Read) -> Result<Imported> {
-        let kept = scratch(&self.root).and_then(|mut file| {
+        let kept = scratch(self.home.root()).and_then(|mut file| {
             io::copy(from, &mut file)?;
             Ok(file)
         });

@@ -83,6 +83,8 @@ pub struct Compacted {
     pub after: u64,
     /// Sessions in it.
     pub sessions: u64,
+    /// How many of them have events that cannot be read; they are as they were.
+    pub damaged: u64,
     /// What it was in before: to be [discarded](Old::discard), on any thread.
     pub old: Old,
 }
@@ -301,7 +303,7 @@ impl Journal {
         files::sync_dir(&dir)?;
         compaction.step("flushed")?;
         copy.check_commits(until)?;
-        let sessions = copy.count() as u64;
+        let (sessions, damaged) = (copy.count() as u64, copy.damaged() as u64);
         let after = space::allocated(copy.path())?;
         let parts = copy.into_parts()?;
         compaction.step("ready")?;
@@ -316,6 +318,7 @@ impl Journal {
             before: compaction.before,
             after,
             sessions,
+            damaged,
             old,
         }))
     }

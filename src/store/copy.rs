@@ -33,8 +33,21 @@ struct Copied {
     last_seq: u64,
     /// Of its events.
     events: Sum,
-    /// Of its other rows.
+    /// Of its other rows; of all where its blocks were taken as they lie.
     rows: Sum,
+    lie: Lie,
+}
+
+/// How a session's blocks were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Lie {
+    /// Its events were put into blocks anew.
+    #[default]
+    Decoded,
+    /// As they lie, because they cannot be read.
+    Damaged,
+    /// As they lie, because they are not all of it yet.
+    Importing,
 }
 
 /// A sum that says whether the same things were seen.
@@ -167,6 +180,17 @@ impl Copy {
 
     fn copy_session(&mut self, session: Ulid, given_up: GivenUp<'_>) -> Result<(), StoreError> {
         let mut copied = self.sessions.get(&session).copied().unwrap_or_default();
+        if self.is_importing(session)? {
+            return self.take_rows(session, Lie::Importing, given_up);
+        }
+        match copied.lie {
+            Lie::Decoded => {}
+            Lie::Damaged => return self.take_rows(session, Lie::Damaged, given_up),
+            Lie::Importing => {
+                self.remove(session)?;
+                copied = Copied::default();
+            }
+        }
         let done = self.try_session(session, &mut copied, given_up);
         if done.is_err() {
             drop(self.encoder.finish());
@@ -178,8 +202,76 @@ impl Copy {
             }
             // It was removed, or is being.
             Ok(false) | Err(StoreError::Gone { .. }) => self.remove(session),
+            // One that is damaged is no reason to keep all garbage for ever.
+            Err(StoreError::Block { .. } | StoreError::Gap { .. }) => {
+                self.take_rows(session, Lie::Damaged, given_up)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Copies the rows of a session as they lie.
+    fn take_rows(
+        &mut self,
+        session: Ulid,
+        lie: Lie,
+        given_up: GivenUp<'_>,
+    ) -> Result<(), StoreError> {
+        self.remove(session)?;
+        let mut copied = Copied {
+            lie,
+            ..Copied::default()
+        };
+        let mut from = keys::blocks(session);
+        loop {
+            if given_up() {
+                return Err(StoreError::Overtaken);
+            }
+            let mut rows = Vec::new();
+            {
+                let view = self.from.shared.view()?;
+                while rows.len() < BLOCKS_STEP
+                    && let Some(key) = view.key_from(&keys::blocks(session), &from)?
+                {
+                    from = [&key[..], &[0]].concat();
+                    if let Some(value) = view.row(&key)? {
+                        rows.push((key, value));
+                    }
+                }
+            }
+            if rows.is_empty() {
+                break;
+            }
+            let mut batch = Batch::default();
+            for (key, value) in rows {
+                copied.rows.add(&[&key, &value]);
+                self.space.row(&key, &value, true);
+                batch.insert(key.clone(), &[]);
+                self.pending.push((key.to_vec(), value.to_vec()));
+            }
+            self.apply(batch)?;
+            self.settle(AHEAD)?;
+        }
+        let rows = self.rows_beside(session)?;
+        for (key, value) in &rows {
+            copied.rows.add(&[key, value]);
+        }
+        self.put_rows(session, rows)?;
+        self.sessions.insert(session, copied);
+        Ok(())
+    }
+
+    fn is_importing(&self, session: Ulid) -> Result<bool, StoreError> {
+        let row = self.from.shared.view()?.row(&keys::deleting(session))?;
+        Ok(row.is_some_and(|row| row == keys::IMPORTING))
+    }
+
+    /// Its rows beside its events, from the current database.
+    fn rows_beside(&self, session: Ulid) -> Result<Vec<(IVec, IVec)>, StoreError> {
+        let view = self.from.shared.view()?;
+        let mut rows = view.rows(&keys::session(session))?;
+        rows.extend(view.rows(&keys::cursors(session))?);
+        Ok(rows)
     }
 
     /// Whether there is anything of it.
@@ -215,13 +307,7 @@ impl Copy {
         }
         let blocks = self.encoder.finish();
         self.put_blocks(session, &blocks)?;
-        let mut rows = Vec::new();
-        {
-            let view = self.from.shared.view()?;
-            for prefix in [keys::session(session), keys::cursors(session)] {
-                rows.extend(view.rows(&prefix)?);
-            }
-        }
+        let rows = self.rows_beside(session)?;
         copied.rows = sum_of(&rows);
         let exists = last > 0 || !rows.is_empty();
         self.put_rows(session, rows)?;
@@ -381,6 +467,9 @@ impl Copy {
 
     /// Reads back what was written of a session after `before`.
     fn check(&self, session: Ulid, before: Copied, now: Copied) -> Result<(), StoreError> {
+        if now.lie != Lie::Decoded {
+            return self.check_rows(session, now);
+        }
         let (mut seq, mut events) = (before.last_seq, before.events);
         while seq < now.last_seq {
             let stored = self.sight().block_at(session, seq + 1)?;
@@ -402,13 +491,40 @@ impl Copy {
         if seq == now.last_seq && events == now.events && rows == now.rows {
             return Ok(());
         }
+        Err(self.unfaithful(session))
+    }
+
+    /// Reads back the rows of a session that were taken as they lay.
+    fn check_rows(&self, session: Ulid, now: Copied) -> Result<(), StoreError> {
+        let mut sum = sum_of(&self.rows_of(session)?);
+        for row in self.db()?.scan_prefix(keys::blocks(session)) {
+            let (key, value) = call(&self.path, || row)?;
+            sum.add(&[&key, &value]);
+        }
+        if sum == now.rows {
+            return Ok(());
+        }
+        Err(self.unfaithful(session))
+    }
+
+    fn unfaithful(&self, session: Ulid) -> StoreError {
         let what = format!("session {session} was not copied faithfully");
-        Err(StoreError::damaged(&self.path, what))
+        StoreError::damaged(&self.path, what)
     }
 
     /// How many sessions were copied.
     pub(super) fn count(&self) -> usize {
-        self.sessions.len()
+        self.counted(|lie| lie != Lie::Importing)
+    }
+
+    /// How many of them are damaged, and were copied as they lie.
+    pub(super) fn damaged(&self) -> usize {
+        self.counted(|lie| lie == Lie::Damaged)
+    }
+
+    fn counted(&self, which: impl Fn(Lie) -> bool) -> usize {
+        let sessions = self.sessions.values();
+        sessions.filter(|copied| which(copied.lie)).count()
     }
 
     /// Its directory.

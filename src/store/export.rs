@@ -12,6 +12,7 @@
 //! | `{"missing":{"from":…,"to":…,"why":…}}` | in place of events that cannot be read; without `to` where nobody knows how many there were |
 //! | `{"cursors":[{"run":…,"attempt":…,"stream":…,"position":…,"open":…},…]}` | how many bytes of each stream these events stand for |
 //! | `{"end":…,"events":…,"sha256":…}` | the session's ULID again, how many events there were, and the checksum of the session's lines before this one, newlines included |
+//! | `{"gone":…}` | instead: the session, by its ULID, was removed while it was written down; what stands here of it does not count |
 //! | `{"done":true,"sessions":…,"damaged":…}` | the last: how many sessions there are, and how many of them have something missing |
 //!
 //! Sessions stand from the oldest to the newest. A line is at most 256 MiB long.
@@ -20,7 +21,7 @@ use super::Reader;
 use super::error::StoreError;
 use super::keys;
 use super::rows;
-use super::walk::{Look, Piece, next_session, step};
+use super::walk::{Look, Piece, is_gone, next_session, step};
 use crate::model::api::Exported;
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::{Event, HomeId, Timestamp, Ulid};
@@ -87,6 +88,12 @@ pub(super) struct End {
     pub(super) end: Ulid,
     pub(super) events: u64,
     pub(super) sha256: String,
+}
+
+/// A session was removed meanwhile.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Gone {
+    pub(super) gone: Ulid,
 }
 
 /// The last line.
@@ -228,6 +235,10 @@ fn one(
                     }
                 }
             }
+            Piece::Missing { .. } if is_gone(look, session)? => {
+                out.json(&Gone { gone: session });
+                return Ok(None);
+            }
             Piece::Missing { from, to, why } => {
                 is_whole = false;
                 out.missing(from, (to < u64::MAX).then_some(to), why.to_string());
@@ -294,6 +305,7 @@ pub(super) enum Line {
     Begin(Begin),
     Cursors(Cursors),
     End(End),
+    Gone(Gone),
     Missing(Missing),
     Done(Done),
 }

@@ -4,12 +4,13 @@
 //! then each session that is new is recorded, and shows only when all of it is
 //! there: what a crash leaves half done is removed at the next opening.
 
+use super::block::{BODY_MAX, body};
 use super::export::{self, Begin, End, Head, Line, checksum, hex};
 use super::fold::Fold;
 use super::reader::Reader;
 use crate::model::api::Imported;
 use crate::model::capture::{Cursor, CursorKey};
-use crate::model::{Error, ErrorCode, Event, HomeId, SessionRecord, Timestamp, Ulid};
+use crate::model::{Error, ErrorCode, Event, EventKind, HomeId, SessionRecord, Timestamp, Ulid};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -84,6 +85,7 @@ impl Import {
         let (mut fresh, mut report) = (BTreeSet::new(), Imported::default());
         let (mut seen, mut different) = (BTreeSet::new(), Vec::new());
         let mut reading: Option<Reading> = None;
+        let mut ended = 0;
         loop {
             let line = lines.next()?;
             match (line, &mut reading) {
@@ -95,6 +97,7 @@ impl Import {
                     let sum = end.sha256.clone();
                     let record = done.end(&end).map_err(|why| lines.wrong(&why))?;
                     reading = None;
+                    ended += 1;
                     let there = checksum(reader, home, session)?;
                     let name = record.map_or_else(|| session.to_string(), |r| r.id.to_string());
                     match there {
@@ -104,8 +107,9 @@ impl Import {
                         Some(_) => different.push(name),
                     }
                 }
+                (Line::Gone(gone), Some(open)) if gone.gone == open.session => reading = None,
                 (Line::Done(done), None) => {
-                    if done.exported.sessions != seen.len() as u64 || !lines.at_end()? {
+                    if done.exported.sessions != ended || !lines.at_end()? {
                         return Err(lines.wrong("this is not the end of the export"));
                     }
                     break;
@@ -216,6 +220,7 @@ impl Reading {
                 if event.seq != self.next {
                     return Err(format!("event {} is due, not {}", self.next, event.seq));
                 }
+                fits(&event)?;
                 if event.time < self.time {
                     return Err("the event is earlier than the one before it".to_owned());
                 }
@@ -261,6 +266,21 @@ impl Reading {
             .map(Some)
             .map_err(|(seq, why)| format!("event {seq} does not follow: {why}"))
     }
+}
+
+/// Whether an event is one that a block may have.
+fn fits(event: &Event) -> Result<(), String> {
+    let size = match &event.kind {
+        EventKind::Output(output) => output.data.len(),
+        kind => body(kind).map_err(|why| why.to_string())?.len(),
+    };
+    if size > BODY_MAX {
+        return Err(format!(
+            "event {} has {size} bytes, and may have {BODY_MAX}",
+            event.seq
+        ));
+    }
+    Ok(())
 }
 
 /// The lines of an export.

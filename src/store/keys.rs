@@ -158,6 +158,10 @@ pub(super) const fn requests() -> [u8; 1] {
     [REQUEST]
 }
 
+/// What stands where a session is being removed that is in truth being imported:
+/// nobody sees it yet either, and what is there of it goes at the next opening.
+pub(super) const IMPORTING: &[u8] = b"importing";
+
 /// Says that `session` is being removed.
 pub(super) fn deleting(session: Ulid) -> Vec<u8> {
     of_session(DELETING, session)

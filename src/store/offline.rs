@@ -131,7 +131,7 @@ impl Closed {
                 return Ok(());
             }
         }
-        verify::verify(self, &mut |event| match event {
+        verify::verify(self, &|| false, &mut |event| match event {
             VerifyEvent::Verified(mut verified) => {
                 verified.damage += before;
                 tell(VerifyEvent::Verified(verified))

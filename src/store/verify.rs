@@ -4,13 +4,14 @@
 //! Memory is bounded by one block, and some 40 bytes for each session that
 //! there ever was. Nothing is changed.
 
+use super::copy::GivenUp;
 use super::error::StoreError;
 use super::fold::Fold;
 use super::group;
 use super::keys;
 use super::reader::Reader;
 use super::rows::{self, CommitRow};
-use super::walk::{Look, Piece, next_session, step};
+use super::walk::{Look, Piece, is_gone, next_session, step};
 use crate::model::api::{Finding, Verified, VerifyEvent};
 use crate::model::{Event, EventKind, SessionRecord, Stream, Timestamp, Ulid};
 use std::collections::BTreeMap;
@@ -23,19 +24,29 @@ pub type Tell<'a> = dyn FnMut(VerifyEvent) -> ControlFlow<()> + 'a;
 const HOLES: [&str; 2] = ["gap", "spool_damaged"];
 
 impl Reader {
-    /// Looks through the whole journal, while work goes on, and tells what is wrong.
+    /// Looks through the whole journal, while work goes on, and tells what is
+    /// wrong, until `given_up` says that nobody wants to know any more.
     ///
     /// # Errors
     /// When the journal cannot be read at all; damage is told, and is no error.
-    pub fn verify(&self, tell: &mut Tell<'_>) -> Result<(), StoreError> {
-        verify(self, tell)
+    pub fn verify(
+        &self,
+        given_up: &dyn Fn() -> bool,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), StoreError> {
+        verify(self, given_up, tell)
     }
 }
 
 /// Looks through everything that `look` shows.
-pub(super) fn verify(look: &impl Look, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+pub(super) fn verify(
+    look: &impl Look,
+    given_up: GivenUp<'_>,
+    tell: &mut Tell<'_>,
+) -> Result<(), StoreError> {
     let mut check = Check {
         look,
+        given_up,
         tell,
         counts: Verified::default(),
         ends: BTreeMap::new(),
@@ -45,7 +56,7 @@ pub(super) fn verify(look: &impl Look, tell: &mut Tell<'_>) -> Result<(), StoreE
     check.commits()?;
     check.requests()?;
     check.strangers()?;
-    if !check.stopped {
+    if !check.is_over() {
         let counts = check.counts;
         let _ = (check.tell)(VerifyEvent::Verified(counts));
     }
@@ -54,6 +65,7 @@ pub(super) fn verify(look: &impl Look, tell: &mut Tell<'_>) -> Result<(), StoreE
 
 struct Check<'a, 'b, L> {
     look: &'a L,
+    given_up: GivenUp<'a>,
     tell: &'a mut Tell<'b>,
     counts: Verified,
     /// Each session's last event, as it was seen.
@@ -88,9 +100,15 @@ impl<L: Look> Check<'_, '_, L> {
         self.stopped |= (self.tell)(VerifyEvent::Note(finding)).is_break();
     }
 
+    /// Whether nobody wants to know more.
+    fn is_over(&mut self) -> bool {
+        self.stopped = self.stopped || (self.given_up)();
+        self.stopped
+    }
+
     fn sessions(&mut self) -> Result<(), StoreError> {
         let mut after = None;
-        while !self.stopped
+        while !self.is_over()
             && let Some(session) = self.look.look(|sight, _| next_session(sight, after))?
         {
             after = Some(session);
@@ -159,7 +177,7 @@ impl<L: Look> Check<'_, '_, L> {
             torn: false,
         };
         let mut next = 1;
-        while !self.stopped {
+        while !self.is_over() {
             let step = self.look.look(|sight, _| step(sight, ulid, next, last))?;
             match &step.piece {
                 Piece::Block(block) => {
@@ -184,7 +202,7 @@ impl<L: Look> Check<'_, '_, L> {
                     }
                 }
                 Piece::Missing { from, to, why } => {
-                    if self.is_gone(ulid)? {
+                    if is_gone(self.look, ulid)? {
                         return Ok(None);
                     }
                     let what = format!("{} cannot be read: {why}", events_named(*from, *to));
@@ -284,7 +302,7 @@ impl<L: Look> Check<'_, '_, L> {
             let name = if *stream == 1 { "stdout" } else { "stderr" };
             // While it runs, the cursor may have moved on since the events were read.
             if position < *bytes {
-                if self.is_gone(ulid)? {
+                if is_gone(self.look, ulid)? {
                     return Ok(());
                 }
                 let what = format!(
@@ -311,20 +329,12 @@ impl<L: Look> Check<'_, '_, L> {
         Ok(())
     }
 
-    fn is_gone(&self, session: Ulid) -> Result<bool, StoreError> {
-        self.look.look(|sight, _| {
-            let deleting = sight.get(&keys::deleting(session))?.is_some();
-            let rows = sight.key_from(&keys::blocks(session), &keys::blocks(session))?;
-            Ok(deleting || rows.is_none())
-        })
-    }
-
     /// Each commit's events are there, and each event is of a commit.
     fn commits(&mut self) -> Result<(), StoreError> {
         let mut covered: BTreeMap<Ulid, u64> = BTreeMap::new();
         let mut number = 0;
         let mut from = keys::commits().to_vec();
-        while !self.stopped {
+        while !self.is_over() {
             let found = self.look.look(|sight, watermark| {
                 let key = sight.key_from(&keys::commits(), &from)?;
                 let prefix = key.as_deref().and_then(keys::split_part);
@@ -389,7 +399,7 @@ impl<L: Look> Check<'_, '_, L> {
         let ends = std::mem::take(&mut self.ends);
         for (session, end) in &ends {
             let by_commits = covered.get(session).copied().unwrap_or(0);
-            if *end > by_commits && !self.is_gone(*session)? {
+            if *end > by_commits && !is_gone(self.look, *session)? {
                 let what = format!("events {} to {end} are of no commit", by_commits + 1);
                 self.say(Some(*session), Some(by_commits + 1), what);
             }
@@ -410,7 +420,7 @@ impl<L: Look> Check<'_, '_, L> {
 
     fn requests(&mut self) -> Result<(), StoreError> {
         let mut from = keys::requests().to_vec();
-        while !self.stopped {
+        while !self.is_over() {
             let found = self.look.look(|sight, _| {
                 let key = sight.key_from(&keys::requests(), &from)?;
                 let prefix = key.as_deref().and_then(keys::split_part);

@@ -50,6 +50,15 @@ pub(super) struct Step {
     pub(super) stray: Option<String>,
 }
 
+/// Whether a session was removed, or is being.
+pub(super) fn is_gone(look: &impl Look, session: Ulid) -> Result<bool, StoreError> {
+    look.look(|sight, _| {
+        let deleting = sight.get(&keys::deleting(session))?.is_some();
+        let rows = sight.key_from(&keys::blocks(session), &keys::blocks(session))?;
+        Ok(deleting || rows.is_none())
+    })
+}
+
 /// The first session after `after` that anything is recorded of.
 pub(super) fn next_session(
     sight: &Sight<'_>,

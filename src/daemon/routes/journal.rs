@@ -6,7 +6,9 @@ use crate::daemon::offline::scratch;
 use crate::daemon::respond::{Answer, Failure, Source, stream, wants_sse};
 use crate::daemon::routes::sessions::Filters;
 use crate::daemon::server::Context;
-use crate::model::api::{ExportQuery, Imported, VerifyEvent};
+use crate::model::api::{
+    CompactResponse, ExportQuery, Imported, JournalQuery, JournalStats, VerifyEvent,
+};
 use crate::model::{Error, ErrorCode, Result};
 use axum::Json;
 use axum::body::Body;
@@ -26,6 +28,7 @@ pub(super) fn verify() -> Endpoint {
     Endpoint::get("/v1/journal/verify", "verify_journal", look)
         .says("Looks through the whole journal; the last line says how much was looked at.")
         .streams::<VerifyEvent>()
+        .fails(&[ErrorCode::TryLater])
 }
 
 pub(super) fn export() -> Endpoint {
@@ -77,10 +80,35 @@ async fn read(State(context): State<Context>, body: Body) -> Answer<Imported> {
     Ok(Json(imported))
 }
 
-async fn look(State(context): State<Context>, headers: HeaderMap) -> Response {
+pub(super) fn stats() -> Endpoint {
+    Endpoint::get("/v1/journal", "journal_stats", count)
+        .says("The journal in numbers, and what retention would remove. Scans nothing.")
+        .query::<JournalQuery>()
+        .gives::<JournalStats>()
+}
+
+pub(super) fn compact() -> Endpoint {
+    Endpoint::post("/v1/journal/compact", "compact_journal", shrink)
+        .says("Copies what counts to a new database and removes the old one; answered when that is done. It goes on if the caller leaves, and so does all work.")
+        .gives::<CompactResponse>()
+        .fails(&[ErrorCode::Refused, ErrorCode::TryLater])
+}
+
+async fn count(
+    State(context): State<Context>,
+    Filters(query): Filters<JournalQuery>,
+) -> Answer<JournalStats> {
+    Ok(Json(context.handle.journal_stats(query).await?))
+}
+
+async fn shrink(State(context): State<Context>) -> Answer<CompactResponse> {
+    Ok(Json(context.handle.compact_journal().await?))
+}
+
+async fn look(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Failure> {
     let active = context.activity.begin();
-    let verification = context.handle.verify_journal();
-    stream(verification, wants_sse(&headers), &context, active)
+    let verification = context.handle.verify_journal()?;
+    Ok(stream(verification, wants_sse(&headers), &context, active))
 }
 
 impl Source for Verification {

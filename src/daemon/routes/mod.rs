@@ -56,6 +56,8 @@ pub(super) fn table() -> Vec<Endpoint> {
         journal::verify(),
         journal::export(),
         journal::import(),
+        journal::stats(),
+        journal::compact(),
         openapi::endpoint(),
         metrics::endpoint(),
     ]

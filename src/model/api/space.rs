@@ -94,6 +94,8 @@ pub struct CompactResponse {
     pub after: u64,
     /// Sessions in it.
     pub sessions: u64,
+    /// How many of them have events that cannot be read; they are as they were.
+    pub damaged: u64,
 }
 
 /// How retention stands.

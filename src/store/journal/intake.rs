@@ -67,7 +67,7 @@ impl Journal {
             home,
         }) = batch.last
         else {
-            written.insert(keys::deleting(session), &[]);
+            written.insert(keys::deleting(session), keys::IMPORTING);
             return self.put(db, written, space);
         };
         for (key, cursor) in &cursors {

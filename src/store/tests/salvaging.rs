@@ -180,7 +180,7 @@ fn a_damaged_byte_costs_what_it_held_and_no_more() {
 /// Whether damage is told, or met.
 fn verify_or_damage(reader: &Reader) -> bool {
     let mut damage = false;
-    let done = reader.verify(&mut |event| {
+    let done = reader.verify(&|| false, &mut |event| {
         damage |= matches!(event, crate::model::api::VerifyEvent::Damage(_));
         ControlFlow::Continue(())
     });

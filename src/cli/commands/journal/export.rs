@@ -23,7 +23,8 @@ programs. Prompts and output are in it: the file is for its owner only.
 
 Work may go on meanwhile. Without a daemon it works on a journal that a daemon
 refuses to open, too: what can be read is written, and what is missing has a line
-of its own that says so.
+of its own that says so. A session that is removed while it is written ends with
+a line that says that, and counts for nothing.
 
 Exits with 65 when something is missing.
 

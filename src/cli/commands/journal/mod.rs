@@ -4,9 +4,11 @@
 //! Where none does the journal is opened here, under the locks that a daemon
 //! takes; none is started.
 
+mod compact;
 mod export;
 mod import;
 mod rebuild;
+mod stats;
 mod verify;
 
 use crate::cli::Context;
@@ -27,6 +29,10 @@ pub enum Command {
     Import(import::Args),
     /// Make again what is derived from events
     Rebuild(rebuild::Args),
+    /// How much is recorded, and what it takes on disk
+    Stats(stats::Args),
+    /// Give the room of what was removed back to the disk
+    Compact(compact::Args),
 }
 
 pub(super) async fn run(context: &mut Context, command: Command) -> Done {
@@ -35,6 +41,8 @@ pub(super) async fn run(context: &mut Context, command: Command) -> Done {
         Command::Export(args) => export::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
         Command::Rebuild(args) => rebuild::run(context, args).await,
+        Command::Stats(args) => stats::run(context, args).await,
+        Command::Compact(args) => compact::run(context, args).await,
     }
 }
 

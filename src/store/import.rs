@@ -359,3 +359,26 @@ impl Lines {
         Error::new(ErrorCode::JournalFailed, message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Output, Stream};
+
+    #[test]
+    fn an_event_that_no_block_may_have_is_refused() {
+        let event = |len| Event {
+            seq: 3,
+            run: 0,
+            time: Timestamp(0),
+            kind: EventKind::Output(Output {
+                stream: Stream::Stdout,
+                data: vec![b'x'; len],
+                continued: false,
+            }),
+        };
+        fits(&event(BODY_MAX)).unwrap();
+        let why = fits(&event(BODY_MAX + 1)).unwrap_err();
+        assert!(why.starts_with("event 3 has "), "{why}");
+    }
+}

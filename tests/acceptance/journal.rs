@@ -186,3 +186,83 @@ fn the_journal_is_verified_while_agents_work() {
     gate.open();
     assert_eq!(env.wait(&id), 0);
 }
+
+#[test]
+fn the_journal_is_compacted_while_agents_work_and_others_read() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("busy").plain().make();
+    let (first, second) = (env.gate("first"), env.gate("second"));
+    let large = env.start(&[&pod, "--prompt", "[[lines 20000]]"]);
+    assert_eq!(env.wait(&large), 0);
+    let prompt = format!(
+        "[[lines 2000]][[print one]]{}[[lines 3000]][[print two]]{}[[lines 500]]",
+        first.hold(),
+        second.hold()
+    );
+    let id = env.start(&[&pod, "--prompt", &prompt]);
+    let follower = env.follow(&id);
+    follower.line("one");
+    env.cldpd(["rm", "--history", &large]).run().ok();
+    let compact = || env.cldpd(["journal", "compact", "--json"]).run().json();
+    // It writes while the journal is compacted, again and again.
+    first.open();
+    for _ in 0..3 {
+        let done = compact();
+        assert_eq!(done["sessions"], 1, "{done}");
+        assert_eq!(done["damaged"], 0, "{done}");
+    }
+    follower.line("two");
+    let stats = env.cldpd(["journal", "stats", "--json"]).run().json();
+    assert_eq!(stats["database"], "0004");
+    assert_eq!(stats["sessions"], 1);
+    assert!(
+        stats["compaction"]["last"]["compacted"].is_object(),
+        "{stats}"
+    );
+    second.open();
+    assert_eq!(env.wait(&id), 0);
+    let followed = follower.finish().code(0).stdout;
+    assert_eq!(followed.iter().filter(|byte| **byte == b'\n').count(), 5502);
+    assert!(followed == env.raw(&id));
+    assert_dense(&env.events(&id));
+    // Without a daemon it is the same.
+    env.stop_daemon();
+    let shown = env.cldpd(["journal", "stats"]).run().ok();
+    assert!(shown.contains("sessions   1\n"), "{shown}");
+    assert!(shown.contains("retention  off\n"), "{shown}");
+    assert_eq!(compact()["sessions"], 1);
+    let stats = env.cldpd(["journal", "stats", "--json"]).run().json();
+    assert_eq!(stats["database"], "0005");
+    env.cldpd(["journal", "verify"]).run().ok();
+    assert!(followed == env.raw(&id));
+}
+
+#[test]
+fn what_retention_would_remove_is_shown_first() {
+    let env = TestEnv::new();
+    let ids = three(&env);
+    let due = |args: &[&str]| {
+        let args = [&["journal", "stats", "--json"], args].concat();
+        let stats = env.cldpd(args).run().json();
+        let due = stats["retention"]["due"].as_array().cloned();
+        let due = due.expect("a list");
+        due.iter()
+            .filter_map(|id| id.as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    for with_daemon in [false, true] {
+        if with_daemon {
+            env.start_daemon();
+        }
+        assert_eq!(due(&[]), [""; 0]);
+        // They can be resumed, and so none goes.
+        assert_eq!(due(&["--if-count", "0"]), [""; 0]);
+    }
+    env.cldpd(["rm", &ids[0], &ids[1]]).run().ok();
+    assert_eq!(due(&["--if-count", "0"]), ids[..2]);
+    assert_eq!(due(&["--if-age", "90d"]), [""; 0]);
+    env.cldpd(["journal", "stats", "--if-age", "soon"])
+        .run()
+        .code(2);
+    assert_eq!(env.cldpd(["sessions", "-aq"]).run().ok().lines().count(), 3);
+}

@@ -132,7 +132,8 @@ fn lines_of(reader: &Reader, home: HomeId) -> Vec<u8> {
 }
 
 /// What every journal of schema 1 may hold: each kind of event, small and merged
-/// blocks, cursors, requests, a session that was removed, bytes that are no text.
+/// blocks, commits alone and in groups, cursors, requests, sessions that were removed
+/// before and after a compaction, bytes that are no text.
 fn fill(journal: &mut Journal) {
     let said: Vec<_> = (0..700u32)
         .map(|n| {
@@ -152,6 +153,12 @@ fn fill(journal: &mut Journal) {
     record_session(journal, Ulid::from_parts(NOW.millis(), 3), 10);
     journal
         .delete_session(Ulid::from_parts(NOW.millis(), 3))
+        .unwrap();
+    let compaction = journal.begin_compaction().unwrap();
+    finish(journal, compaction).unwrap();
+    record_session(journal, Ulid::from_parts(NOW.millis(), 5), 10);
+    journal
+        .delete_session(Ulid::from_parts(NOW.millis(), 5))
         .unwrap();
     // Not over, and so not merged.
     let live = Ulid::from_parts(NOW.millis(), 4);
@@ -262,7 +269,7 @@ fn the_fixture_of_this_schema_is_there() {
         let lines = lines_of(&journal.reader(), journal.home());
         fs::write(dir.join("export.ndjson"), lines).unwrap();
         drop(journal);
-        files::wait_released(&home.path().join("0001")).unwrap();
+        files::wait_released(&home.path().join("0002")).unwrap();
         fs::remove_file(home.path().join("ballast")).ok();
         let packed = fs::File::create(dir.join("journal.tar.zst")).unwrap();
         let mut tar = tar::Builder::new(zstd::Encoder::new(packed, 19).unwrap());
@@ -300,6 +307,7 @@ fn the_frozen_journal_of_every_schema_reads_as_it_did() {
             "its blocks were not merged"
         );
         assert_eq!(reader.request(Ulid(77)).unwrap().unwrap().hash, [7; 32]);
+        assert_eq!(kept(&journal), counted(&journal));
         assert!(!firehose(&reader, 100).unwrap().is_empty());
         assert_eq!(blobs(dir.path()), 0);
     }

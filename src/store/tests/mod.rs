@@ -13,6 +13,7 @@ mod reading;
 mod removing;
 mod salvaging;
 mod searching;
+mod upkeep;
 mod verifying;
 
 use super::space::Space;

@@ -10,7 +10,7 @@ pub(super) const S: Ulid = Ulid(7);
 pub(super) fn verify(reader: &Reader) -> (Vec<Finding>, Vec<Finding>, Verified) {
     let (mut damage, mut notes, mut end) = (Vec::new(), Vec::new(), None);
     reader
-        .verify(&mut |event| {
+        .verify(&|| false, &mut |event| {
             match event {
                 VerifyEvent::Damage(finding) => damage.push(finding),
                 VerifyEvent::Note(finding) => notes.push(finding),

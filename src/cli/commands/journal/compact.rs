@@ -15,7 +15,7 @@ what counts is copied to a new database, checked, and put in its place. Work goe
 on meanwhile, and nobody who follows a session notices. The daemon does it by
 itself when more than half of at least 64 MiB is garbage.
 
-Exits with 4 when one is under way, and with 75 when the disk has no room for the
+Exits with 5 when one is under way, and with 75 when the disk has no room for the
 copy; nothing is changed then.
 
 Examples:

@@ -41,7 +41,11 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn session(&self, ulid: Ulid) -> Result<Option<SessionRecord>, StoreError> {
-        let sealed = self.shared.view()?.value(&keys::session(ulid))?;
+        let sealed = self.shared.view()?.value(&keys::session(ulid));
+        let sealed = sealed.map_err(|error| match error.is_damage() {
+            true => rows::damaged("session", ulid, error),
+            false => error,
+        })?;
         sealed.map(|sealed| rows::record(ulid, &sealed)).transpose()
     }
 

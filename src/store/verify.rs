@@ -87,6 +87,10 @@ struct Session {
 
 impl<L: Look> Check<'_, '_, L> {
     fn say(&mut self, session: Option<Ulid>, seq: Option<u64>, what: impl Into<String>) {
+        // What was not looked at to its end seems torn.
+        if self.stopped {
+            return;
+        }
         self.counts.damage += 1;
         let what = what.into();
         let finding = Finding { session, seq, what };

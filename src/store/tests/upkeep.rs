@@ -131,6 +131,7 @@ fn a_compaction_and_an_import_do_not_hinder_each_other() {
                 copy(&mut compaction).unwrap();
                 done = other.finish_compaction(&mut compaction).unwrap();
             }
+            done.unwrap().old.discard().unwrap();
         }
         assert_eq!(verify(&other.reader()).0, vec![]);
         assert_eq!(kept(&other), counted(&other));

@@ -382,13 +382,8 @@ impl Journal {
             state.space = space;
         }
         self.open.space = space;
-        self.open.last_commit = number;
-        self.open.last_row = number;
         self.open.last_time = row.time;
-        if let Err(error) = self.open.mark.write(number) {
-            // The commit is on disk; only a later loss of it might go unnoticed.
-            tracing::warn!(%error, "the journal's mark was not written");
-        }
+        self.committed(number);
         for (session, appended) in written.sessions {
             if let Some(touched) = &mut self.touched {
                 let raw = appended.blocks.iter().map(|block| block.header.raw_len());
@@ -401,6 +396,17 @@ impl Journal {
             }
         }
         Ok(number)
+    }
+
+    /// Commit `number` is on disk.
+    fn committed(&mut self, number: u64) {
+        self.open.last_commit = number;
+        self.open.last_row = number;
+        self.shared.write().watermark = number;
+        if let Err(error) = self.open.mark.write(number) {
+            // The commit is on disk; only a later loss of it might go unnoticed.
+            tracing::warn!(%error, "the journal's mark was not written");
+        }
     }
 
     /// Merges the small blocks that `session` has many of, or all of them once

@@ -7,8 +7,9 @@
 use super::{Journal, sight};
 use crate::model::Ulid;
 use crate::store::error::StoreError;
+use crate::store::rows::CommitRow;
 use crate::store::shared::call;
-use crate::store::{keys, open};
+use crate::store::{keys, open, parts};
 use sled::{Batch, Db};
 
 impl Journal {
@@ -84,6 +85,8 @@ impl Journal {
         Ok(is_last)
     }
 
+    /// A removal is a commit without events: should it be lost to damage later,
+    /// the number that is kept outside tells.
     fn try_remove(&mut self, db: &Db, session: Ulid) -> Result<(), StoreError> {
         let path = &self.open.path;
         let mut batch = Batch::default();
@@ -93,6 +96,16 @@ impl Journal {
             batch.remove(key);
         }
         batch.insert(keys::deleting(session), &[]);
+        let number = self.open.last_commit + 1;
+        let row = CommitRow {
+            time: self.open.last_time,
+            step: number - self.open.last_row,
+            spans: Vec::new(),
+        };
+        for (key, piece) in parts::split(&keys::commit(number), &row.encode()) {
+            space.row(&key, piece, true);
+            batch.insert(key, piece);
+        }
         batch.insert(keys::meta("space"), space.encode());
         {
             let mut state = self.shared.write();
@@ -101,6 +114,8 @@ impl Journal {
         }
         self.open.space = space;
         // From here on it is gone, whatever happens.
-        open::barrier(db, &self.open.file, path)
+        open::barrier(db, &self.open.file, path)?;
+        self.committed(number);
+        Ok(())
     }
 }

@@ -378,6 +378,7 @@ impl World {
                 writer.delete_session(ulid).unwrap();
                 model.removed[session as usize - 1] += 1;
                 model.sessions.remove(&ulid);
+                model.commits += 1;
                 return model.order.retain(|(of, _)| *of != ulid);
             }
             Op::Reopen => {

@@ -7,17 +7,21 @@ use std::path::PathBuf;
 
 /// Three sessions of a local pod, ended; no daemon any more.
 fn three(env: &TestEnv) -> Vec<String> {
+    let ids = ended(env);
+    env.stop_daemon();
+    ids
+}
+
+fn ended(env: &TestEnv) -> Vec<String> {
     let pod = env.local_pod("kept").plain().make();
-    let ids: Vec<String> = ["[[lines 200]]", "[[lines 30]][[exit 4]]", "[[print last]]"]
+    ["[[lines 200]]", "[[lines 30]][[exit 4]]", "[[print last]]"]
         .iter()
         .map(|prompt| {
             let id = env.start(&[&pod, "--prompt", prompt]);
             env.wait(&id);
             id
         })
-        .collect();
-    env.stop_daemon();
-    ids
+        .collect()
 }
 
 fn journal(env: &TestEnv) -> PathBuf {
@@ -37,25 +41,40 @@ fn used(bytes: &[u8]) -> usize {
 #[test]
 fn a048_a_torn_last_record_costs_that_record() {
     let env = TestEnv::new();
-    let ids = three(&env);
+    let ids = ended(&env);
+    let whole: Vec<_> = ids.iter().map(|id| env.events(id)).collect();
+    env.stop_daemon();
     let db = database(&env);
     let bytes = fs::read(&db).expect("a database");
-    // In the middle of what the last session's commits wrote.
+    // In the middle of what the last session's commits wrote: what stands at the
+    // very end may be blocks that were merged, which were there before as well.
     let used = used(&bytes);
-    fs::write(&db, &bytes[..used - used / 20]).expect("it can be cut");
+    fs::write(&db, &bytes[..used - used / 8]).expect("it can be cut");
     let log = env.home().join("log").join("daemon.log");
     let before = fs::read_to_string(&log).expect("a log").len();
     let listed = env.cldpd(["sessions", "-a", "-q"]).run().ok();
-    assert_eq!(listed.lines().count(), 3);
-    for id in &ids {
-        assert_dense(&env.events(id));
+    let mut lost = false;
+    for (id, whole) in ids.iter().zip(&whole) {
+        if !listed.contains(id.as_str()) {
+            assert_eq!(id, &ids[2], "only the last one may be lost whole");
+            lost = true;
+            continue;
+        }
+        let left = env.events(id);
+        assert_dense(&left);
+        // What is lost of the last one's end is told anew by who takes it over.
+        lost |= left != *whole;
+        assert!(left == *whole || id == &ids[2], "{id} has lost something");
     }
     assert_eq!(env.said(&ids[0]).lines().count(), 200);
     let log = fs::read_to_string(&log).expect("a log").split_off(before);
     let warned: Vec<&str> = log.lines().filter(|l| l.contains("damaged")).collect();
-    assert_eq!(warned.len(), 1, "{log}");
-    assert!(warned[0].contains("level=warn"), "{log}");
-    assert!(warned[0].contains("its last commit is"), "{log}");
+    // Blocks that were merged may be all that was cut off: then nothing is lost.
+    assert!(warned.len() == 1 || !lost && warned.is_empty(), "{log}");
+    for warned in warned {
+        assert!(warned.contains("level=warn"), "{log}");
+        assert!(warned.contains("its last commit is"), "{log}");
+    }
     // And it goes on from there.
     let more = env.start(&["kept", "--prompt", "[[print more]]"]);
     assert_eq!(env.wait(&more), 0);

@@ -13,5 +13,6 @@ mod errors;
 mod guide;
 mod house_rules;
 mod readme;
+mod service;
 mod shim;
 mod support;

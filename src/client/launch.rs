@@ -143,6 +143,16 @@ impl Launcher {
         }
     }
 
+    /// What of `ours` the daemon gets.
+    pub fn environment(
+        ours: impl Iterator<Item = (OsString, OsString)>,
+    ) -> impl Iterator<Item = (OsString, OsString)> {
+        ours.filter(|(name, _)| {
+            let known = |name: &str| name.starts_with("CLDPD_") || VARIABLES.contains(&name);
+            name.to_str().is_some_and(known)
+        })
+    }
+
     fn command(&self, home: &Home, log: File) -> Command {
         let mut command = Command::new(&self.exe);
         command.arg("--home").arg(home.root());
@@ -153,22 +163,13 @@ impl Launcher {
             .args(["daemon", "run", "--detached"])
             .current_dir("/")
             .env_clear()
-            .envs(environment(std::env::vars_os()))
+            .envs(Self::environment(std::env::vars_os()))
             .env(HOME_VARIABLE, home.root())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
         command
     }
-}
-
-fn environment(
-    ours: impl Iterator<Item = (OsString, OsString)>,
-) -> impl Iterator<Item = (OsString, OsString)> {
-    ours.filter(|(name, _)| {
-        let known = |name: &str| name.starts_with("CLDPD_") || VARIABLES.contains(&name);
-        name.to_str().is_some_and(known)
-    })
 }
 
 /// What it says about being ready; nothing when it ends without a word.
@@ -306,7 +307,9 @@ mod tests {
             ("CLDPD_LOG", "debug"),
         ];
         let ours = ours.map(|(k, v)| (OsString::from(k), OsString::from(v)));
-        let names: Vec<OsString> = environment(ours.into_iter()).map(|(k, _)| k).collect();
+        let names: Vec<OsString> = Launcher::environment(ours.into_iter())
+            .map(|(k, _)| k)
+            .collect();
         assert_eq!(names, ["PATH", "CLDPD_LOG"]);
     }
 }

@@ -210,6 +210,8 @@ impl Client {
     pub async fn shutdown(&self, request: &DaemonStopRequest) -> Result<DaemonStatus> {
         let exchange = Exchange::new(Method::POST, &["daemon", "stop"]).any_version();
         let exchange = exchange.json(request)?;
+        // One that a service manager starts for who connects listens from now on.
+        self.status().await?;
         // Taken before it is told: afterwards there is nobody to ask.
         let end = daemon_end(self.home()).await;
         let status = self.call(&exchange).await?;

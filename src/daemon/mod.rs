@@ -13,6 +13,7 @@ mod openapi;
 mod respond;
 mod routes;
 mod server;
+mod service;
 mod settings;
 pub(crate) mod socket;
 
@@ -27,6 +28,7 @@ use crate::model::{Error, ErrorCode, Result};
 use crate::runtime::docker::DockerConfig;
 use activity::Activity;
 use server::{Server, Why};
+use service::Door;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -84,6 +86,7 @@ fn live(options: Options) -> Result<()> {
         let _ = rustix::process::setsid();
     }
     home.make()?;
+    let door = Door::find(&home)?;
     let config = Config::read(&home)?.with_docker_host(docker_host);
     let log = begin_log(&home, &config, detached)?;
     let lock = socket::lock(&home)?;
@@ -93,7 +96,8 @@ fn live(options: Options) -> Result<()> {
     let settings = config.settings(&home, user_home);
     System::block_on(async {
         let system = System::open(settings).await?;
-        let served = serve(&home, &config, log, &system, announce).await;
+        let served = serve(&home, &door, &config, log, &system, announce).await;
+        service::stopping();
         system.leave().await;
         served
     })??;
@@ -120,6 +124,7 @@ fn begin_log(home: &Home, config: &Config, detached: bool) -> Result<Option<Path
 
 async fn serve(
     home: &Home,
+    door: &Door,
     config: &Config,
     log: Option<PathBuf>,
     system: &System,
@@ -128,7 +133,7 @@ async fn serve(
     let activity = Arc::new(Activity::new());
     let mut announced = false;
     loop {
-        let listener = socket::listen(home)?;
+        let listening = door.listen(home)?;
         let server = Server::new(
             home.clone(),
             config,
@@ -138,11 +143,14 @@ async fn serve(
         );
         if !announced {
             announce(r#"{"ready":true}"#);
+            service::ready();
             tracing::info!(pid = std::process::id(), home = %home.root().display(), "ready");
             announced = true;
         }
-        let why = server.run(listener).await?;
-        socket::forget(home);
+        let why = server.run(listening.listener).await?;
+        if let Some(made) = listening.made {
+            made.remove();
+        }
         tracing::info!(?why, "no longer listening");
         match why {
             Why::Asked => return Ok(()),

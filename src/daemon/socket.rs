@@ -9,7 +9,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+    PermissionsExt as _,
 };
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -70,11 +71,18 @@ pub(crate) fn lock(home: &Home) -> Result<File> {
     Ok(file)
 }
 
+/// A socket's file that was made here, told from one that takes its place later.
+pub(super) struct Made {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
 /// Listens at the home's socket. A stale one is removed; only the lock's holder calls this.
 ///
 /// # Errors
 /// `daemon_unavailable` when somebody else listens there, or it cannot be made.
-pub(super) fn listen(home: &Home) -> Result<UnixListener> {
+pub(super) fn listen(home: &Home) -> Result<(UnixListener, Made)> {
     let path = home.socket();
     let failed = |what: String| Error::new(ErrorCode::DaemonUnavailable, what);
     let io_failed =
@@ -100,14 +108,29 @@ pub(super) fn listen(home: &Home) -> Result<UnixListener> {
     }
     let listener = UnixListener::bind(&short).map_err(io_failed)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io_failed)?;
-    Ok(listener)
+    let found = fs::symlink_metadata(&path).map_err(io_failed)?;
+    let made = Made {
+        device: found.dev(),
+        inode: found.ino(),
+        path,
+    };
+    Ok((listener, made))
 }
 
-/// Removes the socket; only the lock's holder calls this.
-pub(super) fn forget(home: &Home) {
-    if let Err(error) = fs::remove_file(home.socket())
-        && error.kind() != ErrorKind::NotFound
-    {
-        tracing::warn!(%error, "the socket cannot be removed");
+impl Made {
+    /// Removes it. What a service manager, say, put in its place is not ours to remove.
+    pub(super) fn remove(self) {
+        let same = |found: &fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
+        let removed = match fs::symlink_metadata(&self.path) {
+            Ok(found) if same(&found) => fs::remove_file(&self.path),
+            Ok(_) => return tracing::warn!("the socket is another's now, and left alone"),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, "the socket cannot be removed");
+            }
+            _ => {}
+        }
     }
 }

@@ -197,6 +197,14 @@ fn inside_a_session_is_as_its_page_says() {
 }
 
 #[test]
+fn the_daemon_comes_and_goes_as_its_page_says() {
+    let env = TestEnv::new();
+    env.local_pod("myrepo").plain().make();
+    let printed = run(&env, "daemon.md", &[]);
+    assert_eq!(printed[0].1, "3\nit ended with 3\n");
+}
+
+#[test]
 fn the_journal_is_looked_after_as_its_page_says() {
     let env = TestEnv::new();
     env.local_pod("myrepo").plain().make();

@@ -1,5 +1,8 @@
 //! `cldpd daemon`.
 
+mod install;
+mod units;
+
 use crate::cli::args::{Format, FormatArgs};
 use crate::cli::error::Done;
 use crate::cli::{Context, ui};
@@ -39,6 +42,10 @@ Examples:
   cldpd daemon restart
   CLDPD_MAX_PARALLEL=4 cldpd daemon restart")]
     Restart,
+    /// Make it a service of the user's: systemd starts and keeps it
+    Install(install::InstallArgs),
+    /// Take back what install did
+    Uninstall(install::UninstallArgs),
     /// How it stands
     #[command(after_help = "\
 Examples:
@@ -97,6 +104,8 @@ pub(super) async fn manage(context: &mut Context, command: Command) -> Done {
             context.ui.progress(&started(&status));
             Ok(exit::OK)
         }
+        Command::Install(args) => install::install(context, &args).await,
+        Command::Uninstall(args) => install::uninstall(context, &args).await,
         Command::Status { format } => {
             let status = context.running().await?.status().await?;
             match format.chosen() {

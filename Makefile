@@ -1,6 +1,6 @@
 # The commands of this project. `make` lists them.
 #
-# demo and test use the same profile, so that one build serves both.
+# demo and test use the same profile: what they depend on is built once for both.
 
 CARGO ?= cargo
 # Most tests wait for something most of the time.
@@ -9,7 +9,11 @@ IMAGE ?= cldpd
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint demo bench docker clean
+# Rounds of torture, and the seed of the first.
+ROUNDS ?= 10
+SEED ?= 1
+
+.PHONY: help build test torture lint demo bench docker clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
@@ -22,11 +26,17 @@ test: ## run everything, on real engines too: finds them, or installs and starts
 	./scripts/engine.sh
 	./scripts/podman.sh
 	./scripts/strace.sh
-	$(CARGO) test --locked --no-fail-fast -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --features failpoints --no-fail-fast -- --test-threads=$(TEST_THREADS)
+
+torture: ## kill the daemon again and again while sessions run: ROUNDS=n SEED=s
+	./scripts/engine.sh
+	CLDPD_TORTURE_ROUNDS=$(ROUNDS) CLDPD_TORTURE_SEED=$(SEED) \
+		$(CARGO) test --locked --features failpoints --test it torture:: -- --nocapture
 
 lint: ## formatting, clippy and documentation with warnings denied, scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	for script in scripts/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 

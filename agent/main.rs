@@ -18,6 +18,7 @@
 //! | `raw HEX` | these bytes to standard output |
 //! | `sleep MS`, `spin MS` | waits, idle or busy |
 //! | `tick N MS` | `tick 1` … `tick N`, with MS before each |
+//! | `tally PATH N MS` | the same, and adds a `.` to the file PATH after each |
 //! | `stamp N MS` | N lines, each the nanoseconds since 1970 when it is written, with MS before each |
 //! | `flood MS` | lines as fast as it can, for so long |
 //! | `fifo PATH` | opens it for reading and waits for the end: a test's step |
@@ -29,7 +30,7 @@
 //! | `env NAME`, `envall`, `args`, `cwd` | says them |
 //! | `echo` | says the prompt's length and FNV-1a-64 hash, and its text if it is short |
 //! | `stdin` | says whether standard input has ended |
-//! | `write PATH TEXT`, `read PATH`, `touch PATH` | files |
+//! | `write PATH TEXT`, `append PATH TEXT`, `read PATH`, `touch PATH` | files |
 //! | `alloc MB` | allocates, touches and keeps so much |
 //! | `glut MB` | has a child allocate so much, the first that the kernel kills, and says how that ended |
 //! | `remember TEXT`, `recall` | keeps a line with the conversation; says all such lines |
@@ -324,6 +325,14 @@ impl Agent {
                     self.say(format!("tick {n}"))?;
                 }
             }
+            b"tally" => {
+                let path = *words.first().ok_or_else(|| bad("a path is missing"))?;
+                for n in 1..=count(&words, 1)? {
+                    sleep(pause(&words, 2)?);
+                    self.say(format!("tick {n}"))?;
+                    append(path, ".")?;
+                }
+            }
             b"stamp" => {
                 for _ in 0..count(&words, 0)? {
                     sleep(pause(&words, 1)?);
@@ -416,6 +425,12 @@ impl Agent {
                     .ok_or_else(|| bad("has to be: write PATH TEXT"))?;
                 fs::write(path, contents)?;
             }
+            b"append" => {
+                let (path, contents) = text
+                    .split_once(' ')
+                    .ok_or_else(|| bad("has to be: append PATH TEXT"))?;
+                append(path, contents)?;
+            }
             b"read" => {
                 let contents = fs::read(&text)?;
                 self.voice.say(&contents)?;
@@ -462,6 +477,11 @@ impl Agent {
         }
         Ok(None)
     }
+}
+
+fn append(path: &str, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// `label 0000042`, padded to `length` bytes.

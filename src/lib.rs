@@ -23,6 +23,9 @@
 
 #![deny(missing_docs)]
 
+#[macro_use]
+mod failpoint;
+
 pub mod actors;
 pub mod agent;
 pub mod archive;

@@ -3,7 +3,7 @@
 
 use crate::support::engine::block_on;
 use crate::support::events::{assert_dense, of_kind, only};
-use crate::support::{TestEnv, numbered, procfs, ticks};
+use crate::support::{Dice, TestEnv, numbered, procfs, ticks};
 use cldpd::model::api::EventsQuery;
 use cldpd::model::{EventKind, Outcome, Ulid};
 use cldpd::runtime::session_dir::{RunDir, SessionDir};
@@ -11,18 +11,6 @@ use cldpd::runtime::shim::{Peer, Shim};
 use cldpd::{Dispatch, Dispatcher, Session};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
-
-/// The same numbers in every run of the test.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// What a session was told, what it has to have said, and its code.
 struct Told {
@@ -46,7 +34,7 @@ fn tell(env: &TestEnv, pod: &str, dice: &mut Dice) -> Told {
 fn a_daemon_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let env = TestEnv::new();
     let pod = env.local_pod("killed").plain().make();
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice::new(0);
     let mut all: Vec<Told> = Vec::new();
     for round in 0..8 {
         all.push(tell(&env, &pod, &mut dice));
@@ -124,7 +112,7 @@ async fn output(session: &Session) -> String {
 fn actors_that_are_dropped_at_any_line_lose_and_double_nothing() {
     let env = TestEnv::new();
     let pod = env.local_pod("dropped").plain().make();
-    let mut dice = Dice(7);
+    let mut dice = Dice::new(7);
     block_on(async {
         let mut here = Dispatcher::open(env.home()).await.expect("it is free");
         let prompt = "[[linesflush 2000]][[tick 60 5]][[exit 3]]";

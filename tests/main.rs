@@ -16,3 +16,4 @@ mod readme;
 mod service;
 mod shim;
 mod support;
+mod torture;

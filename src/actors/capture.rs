@@ -59,6 +59,7 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         Some(attached) => (Met::Shim(attached.shim), None),
         None => adopt(driver, &dir).await?,
     };
+    fail_point!("capture.begun");
     let spool = open(&dir, (ulid, number, place.attempt)).await?;
     let mut reading = Reading {
         tracker: Tracker::new(driver, number, place.attempt).await?,
@@ -266,10 +267,12 @@ impl Reading {
                 .record_with(self.number, events, cursors)
                 .await?;
         }
+        fail_point!("capture.recorded");
         let trim_to = self.tracker.trim_to();
         if let Err(error) = self.answer(shim.trim(trim_to)).await {
             tracing::debug!(%error, "a trim was not taken");
         }
+        fail_point!("capture.trimmed");
         Ok(())
     }
 
@@ -349,7 +352,9 @@ impl Reading {
 
     /// The shim is dead: everything it will ever say is in the spool.
     async fn after_death(mut self, driver: &mut Driver) -> Result<(), Over> {
-        while self.read_batch(driver, None).await? {}
+        while self.read_batch(driver, None).await? {
+            fail_point!("capture.drained");
+        }
         self.note_adoption(driver).await?;
         if self.tracker.is_finished() {
             // The end is known, whether or not the engine answers now.
@@ -396,6 +401,7 @@ impl Reading {
         if events.is_empty() && cursors.is_empty() {
             return Ok(true);
         }
+        fail_point!("capture.read");
         let recorded = driver.link.record_with(self.number, events, cursors);
         let (recorded, ahead) = tokio::join!(recorded, self.read(upto));
         recorded?;
@@ -445,6 +451,7 @@ impl Reading {
             return;
         }
         self.sent_stop = Some(stop.id);
+        fail_point!("capture.stopping");
         let grace = stop.deadline.since(Timestamp::now());
         let owner = driver.owner(self.number, self.place.attempt);
         let (id, number) = (stop.id, self.number);
@@ -494,6 +501,7 @@ impl Reading {
         };
         let (mut events, cursors) = self.tracker.close(now);
         events.push((finished, end));
+        fail_point!("capture.ended");
         driver.link.record_with(self.number, events, cursors).await
     }
 

@@ -60,6 +60,7 @@ pub(super) async fn after_runs(driver: &Driver, record: &SessionRecord) {
             continue;
         };
         let owner = driver.owner(run.number, place.attempt);
+        fail_point!("cleanup.earlier");
         if let Err(error) = driver.runtime.remove(&owner, &place.container, false).await {
             tracing::warn!(session = %record.ulid, %error, "left behind until later");
         }
@@ -70,8 +71,10 @@ async fn remove(driver: &Driver, record: &SessionRecord) -> Result<(), Error> {
     let link = &driver.link;
     let begins = link.addr.send(removed(record, false, None)).await;
     begins.map_err(|_| gone())??;
+    fail_point!("remove.begun");
     let left = sweep_session(&link.shared, record).await.err();
     let left = left.map(|error| error.to_string());
+    fail_point!("remove.swept");
     let ends = link.addr.send(removed(record, left.is_none(), left)).await;
     ends.map_err(|_| gone())?.map(|_| ())
 }
@@ -107,6 +110,7 @@ pub(super) async fn sweep_session(shared: &Shared, record: &SessionRecord) -> Re
     }
     let runtime = shared.runtime(record.runtime)?;
     runtime.remove_session(shared.home, record.ulid).await?;
+    fail_point!("remove.containers");
     let dir = shared.session_dir(record.ulid);
     if dir.path().try_exists().unwrap_or(true) {
         runtime.purge(dir.path()).await?;

@@ -75,6 +75,7 @@ async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Inf
     };
     loop {
         let record = driver.record();
+        fail_point!("driver.step", record.pod.as_str());
         let Some(run) = record.live_run() else {
             driver.idle(&record).await?;
             continue;
@@ -233,6 +234,7 @@ impl Driver {
         self.link
             .record(run.number, vec![EventKind::RunEnded { outcome }])
             .await?;
+        fail_point!("run.ended");
         self.over(run.number).await
     }
 
@@ -249,6 +251,7 @@ impl Driver {
         {
             cleanup::spool(dir.run(number, place.attempt)).await;
         }
+        fail_point!("run.freed");
         let fate = Fate::of(&record);
         let released = self.link.supervisor.send(Release(self.link.ulid, fate));
         released.await.map_err(|_| gone())

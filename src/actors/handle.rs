@@ -103,6 +103,7 @@ impl Handle {
         }
         let shared = self.shared.clone();
         let plan = blocking(move || dispatch::write_values(&shared, &plan).map(|()| plan)).await?;
+        fail_point!("dispatch.written");
         let ulids: Vec<Ulid> = plan.sessions.iter().map(|session| session.ulid).collect();
         if let Err(error) = self.reserve(&plan, now).await {
             for ulid in ulids {
@@ -117,6 +118,7 @@ impl Handle {
         }
         // What was let go already is not told before it is recorded.
         let recorded = self.record(plan, &ulids, (id, hash), now).await;
+        fail_point!("dispatch.recorded");
         let (records, response) = match recorded {
             Ok(recorded) => recorded,
             Err(error) => {
@@ -321,7 +323,9 @@ impl Handle {
         }
         let left = self.remove_things(ulid).await?;
         if request.history && left.is_none() {
+            fail_point!("remove.noted");
             self.shared.journal.delete(ulid).await?;
+            fail_point!("remove.deleted");
             self.shared.directory.remove(ulid);
             let fate = Fate::removed(record.id.as_str());
             self.ask(Settle(ulid, fate)).await?;
@@ -340,8 +344,10 @@ impl Handle {
         }
         self.note(ulid, cleanup::removed(&record, false, None))
             .await?;
+        fail_point!("remove.begun");
         let left = cleanup::sweep_session(&self.shared, &record).await.err();
         let left = left.map(|error| error.to_string());
+        fail_point!("remove.swept");
         self.note(
             ulid,
             cleanup::removed(&record, left.is_none(), left.clone()),

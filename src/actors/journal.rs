@@ -297,8 +297,10 @@ impl Journal {
         let sessions: Vec<Ulid> = appends.iter().map(|append| append.session).collect();
         let contents: Vec<Contents> = appends.iter().map(Contents::of).collect();
         let begun = Instant::now();
+        fail_point!("journal.commit");
         match self.store.commit(appends) {
             Ok(results) => {
+                fail_point!("journal.committed");
                 self.tally.committed(begun.elapsed());
                 for (contents, result) in contents.into_iter().zip(&results) {
                     if result.is_ok() {

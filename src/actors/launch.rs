@@ -63,6 +63,7 @@ pub(super) async fn build(
     let tag = driver.spec.pod.image.clone();
     first.push(EventKind::BuildStarted { attempt, tag });
     driver.link.record(number, first).await?;
+    fail_point!("launch.building");
 
     let began = Instant::now();
     let (sender, mut lines) = mpsc::channel::<Vec<u8>>(BUILD_LINES);
@@ -128,7 +129,9 @@ async fn create(
         attempt: 1,
         container,
     };
+    fail_point!("launch.built");
     driver.link.record(number, vec![complete, creating]).await?;
+    fail_point!("launch.creating");
     launch(driver, record, number, true).await
 }
 
@@ -184,7 +187,10 @@ async fn snapshot(
         loop {
             // Its last record may be here before the engine has seen it end.
             let result = match runtime.wait(&owner, &place.container).await {
-                Ok(Some(_)) => runtime.snapshot(&owner, &place.container, &tag).await,
+                Ok(Some(_)) => {
+                    fail_point!("launch.snapshot");
+                    runtime.snapshot(&owner, &place.container, &tag).await
+                }
                 Ok(None) => {
                     let container = place.container.clone();
                     let cause = "it is no longer there to be resumed from".to_owned();
@@ -322,6 +328,7 @@ pub(super) async fn accepted(driver: &Driver, number: u32) -> Result<(), Over> {
     let (how, prompt) = (run.how, run.prompt.clone());
     let started = EventKind::RunStarted { how, prompt };
     driver.link.record(number, vec![started]).await?;
+    fail_point!("launch.recorded");
     environment::forget(&driver.link.shared.session_dir(driver.link.ulid), number);
     Ok(())
 }
@@ -395,11 +402,13 @@ async fn place_run(
                 proxy::add_host(&mut request.pod.extra_hosts);
             }
             runtime.create(&request).await?;
+            fail_point!("launch.created");
             if request.copy && !request.pod.copy.is_empty() {
                 let left_out = runtime.copy_in(&request).await?;
                 driver.notes.extend(left_out.into_iter().map(not_copied));
             }
             runtime.start(&request).await?;
+            fail_point!("launch.started");
         }
     }
     let found = runtime.find(&owner, name).await?;
@@ -432,8 +441,11 @@ async fn place_run(
             return Ok(Placed::TakenBack);
         }
         let body = run_body(driver, run, id).map_err(Failure::Run)?;
+        fail_point!("launch.met");
         match shim.run(&body).await {
-            Ok(()) => {}
+            Ok(()) => {
+                fail_point!("launch.accepted");
+            }
             Err(ShimError::Dead { .. } | ShimError::Closed) => return Ok(Placed::Unknown),
             Err(error) => return Err(Failure::Run(unreachable_shim(name, &error))),
         }

@@ -84,9 +84,13 @@ impl Handle {
                 hash,
                 response,
             };
+            fail_point!("resume.written");
             let session = self.ask(Child(ulid)).await??;
             match session.send(message).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(response)) => {
+                    fail_point!("resume.recorded");
+                    return Ok(response);
+                }
                 Ok(Err(error)) if error.code != ErrorCode::TryLater => return Err(error),
                 // Another run came in first, or the actor ended just now.
                 Ok(Err(_)) | Err(_) => {}

@@ -214,6 +214,10 @@ impl Session {
             }
         };
         let Staged { events, record } = staged;
+        #[cfg(feature = "failpoints")]
+        if let Some(record) = self.recorder.record() {
+            fail_point!("session.append", record.pod.as_str());
+        }
         let seq = events.last().map_or(0, |event: &Event| event.seq);
         let append = Append {
             session: self.core.ulid,

@@ -244,6 +244,7 @@ async fn load(
     session: Ulid,
 ) -> Result<Birth, Error> {
     let claim = shared.journal.claim(session).await?;
+    fail_point!("supervisor.claimed");
     let before_last = claim.next_seq.saturating_sub(2);
     let reader = shared.reader.clone();
     // Readers wait while the journal is reopened; the thread of all actors must not.

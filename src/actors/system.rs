@@ -201,10 +201,12 @@ async fn adopt(shared: &Arc<Shared>, supervisor: &actix::Addr<Supervisor>) -> Re
         } else {
             supervisor.send(Occupy(demand)).await.map_err(gone)?;
         }
+        fail_point!("adopt.session");
         if let Err(error) = supervisor.send(Child(session)).await.map_err(gone)? {
             tracing::error!(%session, %error, "it cannot be taken over now");
         }
     }
+    fail_point!("adopt.open");
     supervisor.send(Open).await.map_err(gone)?;
     Ok(adopted)
 }

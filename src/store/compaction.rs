@@ -178,8 +178,14 @@ impl Compaction {
     }
 
     #[cfg(not(test))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
-    const fn step(&mut self, _: &'static str) -> Result<(), StoreError> {
+    #[allow(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        clippy::missing_const_for_fn
+    )]
+    fn step(&mut self, name: &'static str) -> Result<(), StoreError> {
+        fail_point!("compact.step", name);
+        let _ = name;
         Ok(())
     }
 }
@@ -313,6 +319,7 @@ impl Journal {
         let switched = switched.and_then(|()| compaction.step("current"));
         self.note(&switched);
         switched?;
+        fail_point!("compact.switched");
         let old = self.exchange(parts)?;
         Ok(Some(Compacted {
             before: compaction.before,

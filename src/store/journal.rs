@@ -372,9 +372,11 @@ impl Journal {
             state.hidden = hidden;
             call(&self.open.path, || db.apply_batch(batch))?;
         }
+        fail_point!("store.written");
         #[cfg(test)]
         self.at_barrier.call()?;
         open::barrier(db, &self.open.file, &self.open.path)?;
+        fail_point!("store.durable");
         {
             let mut state = self.shared.write();
             state.hidden = Hidden::default();
@@ -428,6 +430,7 @@ impl Journal {
                     // see it half exchanged.
                     let mut state = self.shared.write();
                     call(&self.open.path, || db.apply_batch(batch))?;
+                    fail_point!("store.merged");
                     state.space = space;
                     self.open.space = space;
                 }

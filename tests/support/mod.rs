@@ -1,6 +1,7 @@
 //! What the tests stand on: homes of their own, the real binary, pods for
 //! three runtimes, and waiting without sleeping.
 
+pub mod dice;
 pub mod engine;
 pub mod env;
 pub mod events;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod procfs;
 pub mod registry;
 
+pub use dice::Dice;
 pub use env::TestEnv;
 pub use podman::Podman;
 

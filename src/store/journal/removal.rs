@@ -77,6 +77,7 @@ impl Journal {
 
     fn removal_step(&mut self, db: &Db, session: Ulid) -> Result<bool, StoreError> {
         let mut space = self.open.space;
+        fail_point!("store.removing");
         let (batch, is_last) = open::deletion_step(db, &self.open.path, session, &mut space)?;
         let mut state = self.shared.write();
         call(&self.open.path, || db.apply_batch(batch))?;
@@ -114,6 +115,7 @@ impl Journal {
         }
         self.open.space = space;
         // From here on it is gone, whatever happens.
+        fail_point!("store.hidden");
         open::barrier(db, &self.open.file, path)?;
         self.committed(number);
         Ok(())

@@ -1,0 +1,113 @@
+//! Fail points: named places where this process can be made to die or to panic,
+//! for tests alone.
+//!
+//! Only with the feature `failpoints` is anything of this there at all: without
+//! it `fail_point!` expands to nothing. `CLDPD_FAILPOINTS` arms them, as in
+//! `capture.recorded=kill@3;session.append/broken=panic@1+`: at the third time
+//! that a batch was recorded the process kills itself; from the first event on
+//! that a session of the pod `broken` records, its actor panics each time.
+
+/// A place with a name, and what it is about if that matters (`/KEY` chooses).
+#[cfg(feature = "failpoints")]
+macro_rules! fail_point {
+    ($name:literal) => {
+        $crate::failpoint::hit($name, "")
+    };
+    ($name:literal, $key:expr) => {
+        $crate::failpoint::hit($name, $key)
+    };
+}
+
+/// A place with a name: nothing, in this build.
+#[cfg(not(feature = "failpoints"))]
+macro_rules! fail_point {
+    ($($any:tt)*) => {};
+}
+
+#[cfg(feature = "failpoints")]
+pub(crate) use armed::hit;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// The variable that arms them.
+    const VARIABLE: &str = "CLDPD_FAILPOINTS";
+
+    enum Action {
+        /// Sent to this process itself.
+        Signal(Signal),
+        /// Of whoever came by.
+        Panic,
+    }
+
+    struct Armed {
+        name: String,
+        key: Option<String>,
+        action: Action,
+        at: u64,
+        /// Each further time, too.
+        always: bool,
+        seen: AtomicU64,
+    }
+
+    static ARMED: LazyLock<Vec<Armed>> = LazyLock::new(|| {
+        let text = std::env::var(VARIABLE).unwrap_or_default();
+        let parts = text.split(';').filter(|part| !part.is_empty());
+        let read = parts.filter_map(|part| {
+            let armed = read(part);
+            if armed.is_none() {
+                tracing::error!(part, "not understood in {VARIABLE}");
+            }
+            armed
+        });
+        read.collect()
+    });
+
+    /// `NAME[/KEY]=ACTION[@N[+]]`
+    fn read(part: &str) -> Option<Armed> {
+        let (place, then) = part.split_once('=')?;
+        let (action, at) = then.split_once('@').unwrap_or((then, "1"));
+        let (name, key) = match place.split_once('/') {
+            Some((name, key)) => (name, Some(key.to_owned())),
+            None => (place, None),
+        };
+        Some(Armed {
+            name: name.to_owned(),
+            key,
+            action: match action {
+                "kill" => Action::Signal(Signal::KILL),
+                "abort" => Action::Signal(Signal::ABORT),
+                "panic" => Action::Panic,
+                _ => return None,
+            },
+            at: at.trim_end_matches('+').parse().ok()?,
+            always: at.ends_with('+'),
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    /// Somebody comes by.
+    pub(crate) fn hit(name: &str, key: &str) {
+        let here = |armed: &&Armed| {
+            armed.name == name && armed.key.as_deref().is_none_or(|wanted| wanted == key)
+        };
+        for armed in ARMED.iter().filter(here) {
+            let seen = armed.seen.fetch_add(1, Ordering::Relaxed) + 1;
+            if seen == armed.at || (armed.always && seen > armed.at) {
+                act(name, &armed.action);
+            }
+        }
+    }
+
+    fn act(name: &str, action: &Action) {
+        tracing::warn!(name, "a fail point");
+        match action {
+            // It cannot fail: we are there.
+            Action::Signal(signal) => drop(kill_process(getpid(), *signal)),
+            Action::Panic => std::panic::resume_unwind(Box::new("a fail point")),
+        }
+    }
+}

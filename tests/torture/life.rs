@@ -1,0 +1,188 @@
+//! One life of a daemon: where it is to die, and how, if it does not get there.
+
+use crate::support::{Dice, TestEnv, procfs};
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::Duration;
+
+/// What has to be asked for so that a point is come by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// Many sessions at once.
+    Start,
+    /// A further run; in a container, if there is one.
+    Resume,
+    Stop,
+    Remove,
+    Compact,
+    /// Whatever goes on.
+    Nothing,
+}
+
+/// Where the daemon can be made to die, at which time at the latest, and what
+/// leads there.
+const POINTS: [(&str, u64, Errand); 43] = [
+    ("dispatch.written", 20, Errand::Start),
+    ("dispatch.recorded", 20, Errand::Start),
+    ("launch.building", 20, Errand::Start),
+    ("launch.built", 20, Errand::Start),
+    ("launch.creating", 20, Errand::Start),
+    ("launch.created", 20, Errand::Start),
+    ("launch.started", 20, Errand::Start),
+    ("launch.met", 20, Errand::Start),
+    ("launch.accepted", 20, Errand::Start),
+    ("launch.recorded", 20, Errand::Start),
+    ("capture.begun", 20, Errand::Start),
+    ("driver.step", 60, Errand::Start),
+    ("session.append", 200, Errand::Start),
+    ("store.written", 100, Errand::Start),
+    ("resume.written", 1, Errand::Resume),
+    ("resume.recorded", 1, Errand::Resume),
+    ("launch.snapshot", 1, Errand::Resume),
+    ("launch.created", 2, Errand::Resume),
+    ("launch.accepted", 2, Errand::Resume),
+    ("cleanup.earlier", 1, Errand::Resume),
+    ("capture.stopping", 2, Errand::Stop),
+    ("remove.begun", 1, Errand::Remove),
+    ("remove.containers", 1, Errand::Remove),
+    ("remove.swept", 1, Errand::Remove),
+    ("remove.noted", 1, Errand::Remove),
+    ("remove.deleted", 1, Errand::Remove),
+    ("store.removing", 1, Errand::Remove),
+    ("store.hidden", 1, Errand::Remove),
+    ("compact.step", 10, Errand::Compact),
+    ("compact.switched", 1, Errand::Compact),
+    ("supervisor.claimed", 20, Errand::Nothing),
+    ("adopt.session", 15, Errand::Nothing),
+    ("adopt.open", 1, Errand::Nothing),
+    ("capture.read", 40, Errand::Nothing),
+    ("capture.recorded", 40, Errand::Nothing),
+    ("capture.trimmed", 40, Errand::Nothing),
+    ("capture.drained", 2, Errand::Nothing),
+    ("capture.ended", 8, Errand::Nothing),
+    ("run.ended", 8, Errand::Nothing),
+    ("run.freed", 8, Errand::Nothing),
+    ("journal.commit", 40, Errand::Nothing),
+    ("journal.committed", 40, Errand::Nothing),
+    ("store.merged", 4, Errand::Nothing),
+];
+
+/// A life, as it is going to be.
+pub struct Life {
+    /// What arms a fail point; empty for none.
+    pub armed: String,
+    /// What leads there.
+    pub errand: Errand,
+    /// So long it may live.
+    patience: Duration,
+    end: End,
+}
+
+enum End {
+    Signal(Signal),
+    /// It freezes for so long, and goes on.
+    Freeze(Duration),
+    /// It freezes for so long, and is killed.
+    FreezeAndKill(Duration),
+    Restart,
+    Stop,
+}
+
+impl Life {
+    /// What chance has in store.
+    pub fn roll(dice: &mut Dice, first: bool) -> Self {
+        let reached: Vec<_> = POINTS
+            .into_iter()
+            .filter(|(_, _, errand)| (*errand == Errand::Start) == first)
+            .collect();
+        let (point, at, errand) = *dice.pick(&reached);
+        let at = dice.roll(at) + 1;
+        let how = *dice.pick(&["kill", "kill", "kill", "abort"]);
+        let armed = match dice.percent(80) {
+            true => format!("{point}={how}@{at}"),
+            false => String::new(),
+        };
+        let millis = |dice: &mut Dice, from, to| Duration::from_millis(from + dice.roll(to));
+        Self {
+            armed,
+            errand,
+            // To begin with there is more to do.
+            patience: millis(dice, 20, if first { 1500 } else { 600 }),
+            end: match dice.roll(20) {
+                0..12 => End::Signal(Signal::KILL),
+                12 | 13 => End::Signal(Signal::ABORT),
+                14 | 15 => End::Freeze(millis(dice, 50, 400)),
+                16 | 17 => End::FreezeAndKill(millis(dice, 50, 400)),
+                18 => End::Restart,
+                _ => End::Stop,
+            },
+        }
+    }
+
+    /// Lets the daemon live as long as it may, then ends it. Says how that went.
+    pub fn end(self, env: &TestEnv) -> String {
+        let mut by_itself = true;
+        for pid in daemons(env) {
+            if procfs::ends_within(pid, self.patience) {
+                continue;
+            }
+            by_itself = false;
+            match &self.end {
+                End::Signal(signal) => {
+                    send(pid, *signal);
+                    procfs::await_death(pid);
+                }
+                End::Freeze(pause) => {
+                    send(pid, Signal::STOP);
+                    procfs::ends_within(pid, *pause);
+                    send(pid, Signal::CONT);
+                }
+                End::FreezeAndKill(pause) => {
+                    send(pid, Signal::STOP);
+                    procfs::ends_within(pid, *pause);
+                    send(pid, Signal::KILL);
+                    procfs::await_death(pid);
+                }
+                End::Restart | End::Stop => {
+                    let verb = match self.end {
+                        End::Restart => "restart",
+                        _ => "stop",
+                    };
+                    env.cldpd(["daemon", verb]).run();
+                }
+            }
+        }
+        match (by_itself, self.end) {
+            (true, _) if self.armed.is_empty() => "none".to_owned(),
+            (true, _) => self.armed,
+            (false, End::Signal(Signal::KILL)) => "kill".to_owned(),
+            (false, End::Signal(_)) => "abort".to_owned(),
+            (false, End::Freeze(_)) => "freeze".to_owned(),
+            (false, End::FreezeAndKill(_)) => "freeze and kill".to_owned(),
+            (false, End::Restart) => "restart".to_owned(),
+            (false, End::Stop) => "stop".to_owned(),
+        }
+    }
+}
+
+/// Kills whatever daemon of this home there is.
+pub fn kill_all(env: &TestEnv) {
+    for pid in daemons(env) {
+        send(pid, Signal::KILL);
+        procfs::await_death(pid);
+    }
+}
+
+/// The daemons of this home. There is one at most that serves; another may be
+/// about to find that out.
+pub fn daemons(env: &TestEnv) -> Vec<i32> {
+    let processes = procfs::processes_of(&env.home()).into_iter();
+    processes
+        .filter(|(_, arguments)| arguments.contains("daemon run"))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+fn send(pid: i32, signal: Signal) {
+    // It may have gone by itself.
+    let _ = kill_process(Pid::from_raw(pid).expect("a process id"), signal);
+}

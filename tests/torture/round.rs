@@ -1,0 +1,277 @@
+//! A round: what is asked of a daemon while it dies again and again.
+
+use super::check;
+use super::life::{self, Errand, Life};
+use super::script::Script;
+use crate::support::process::Proc;
+use crate::support::{Dice, TestEnv};
+
+/// Sessions that are live at once, at least.
+const LOCAL: usize = 20;
+/// How many may be; whoever comes later waits.
+const SLOTS: usize = LOCAL + 4;
+
+/// The pods that all rounds of a home share.
+pub struct Pods {
+    local: String,
+    docker: String,
+}
+
+impl Pods {
+    /// Makes them.
+    pub fn make(env: &TestEnv) -> Self {
+        env.config(&format!("[limits]\nmax_parallel = {SLOTS}\n"));
+        Self {
+            local: env.local_pod("torture-l").plain().make(),
+            docker: env.docker_pod("torture-d").plain().make(),
+        }
+    }
+}
+
+/// How a round went.
+pub struct Played {
+    /// In a few words.
+    pub what: String,
+    /// What differed.
+    pub faults: Vec<String>,
+    /// Its sessions, which the next round removes.
+    pub names: Vec<String>,
+}
+
+/// A session that was asked for.
+pub struct Asked {
+    /// Its name, and the token of its first run.
+    pub name: String,
+    /// Its runs' scripts; the first is the session's first.
+    pub scripts: Vec<Script>,
+    /// On the engine.
+    pub docker: bool,
+    /// Somebody asked for its end.
+    pub stopped: bool,
+    /// Somebody asked for it to go.
+    pub removed: bool,
+}
+
+/// What a command that runs is for, and has to come to.
+pub enum Aim {
+    /// The session's first run, or a further one, by its place.
+    Run { session: usize, script: usize },
+    /// Something beside its agent, that says this and exits so.
+    Exec { says: String, code: i32 },
+    /// Anything else.
+    Other,
+}
+
+/// Everything that was asked for in a round.
+pub struct Round<'e> {
+    env: &'e TestEnv,
+    pods: &'e Pods,
+    dice: Dice,
+    seed: u64,
+    label: String,
+    sessions: Vec<Asked>,
+    errands: Vec<(Aim, Proc)>,
+    armed: String,
+}
+
+/// Plays the round of that seed, after one that left the sessions `old`.
+pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
+    let mut round = Round {
+        env,
+        pods,
+        dice: Dice::new(seed),
+        seed,
+        label: format!("round={seed}"),
+        sessions: Vec::new(),
+        errands: Vec::new(),
+        armed: String::new(),
+    };
+    let lives = 3 + round.dice.roll(3);
+    let mut died = Vec::new();
+    for number in 0..lives {
+        let life = Life::roll(&mut round.dice, number == 0);
+        round.armed.clone_from(&life.armed);
+        round.begin(life.errand);
+        if number == 1 && !old.is_empty() {
+            let mut remove = vec!["rm", "--history"];
+            remove.extend(old.iter().map(String::as_str));
+            round.other(&remove);
+        }
+        died.push(life.end(env));
+    }
+    let mut faults = round.join();
+    // The last one has nothing to fear.
+    life::kill_all(env);
+    env.start_daemon();
+    faults.extend(check::all(env, &round.label, &round.sessions));
+    let docker = round.sessions.iter().filter(|asked| asked.docker).count();
+    Played {
+        what: format!(
+            "{} sessions ({docker} in containers), {} runs, {lives} lives [{}]",
+            round.sessions.len(),
+            round
+                .sessions
+                .iter()
+                .map(|s| s.scripts.len())
+                .sum::<usize>(),
+            died.join(" ")
+        ),
+        faults,
+        names: round.sessions.into_iter().map(|asked| asked.name).collect(),
+    }
+}
+
+impl Round<'_> {
+    /// What is asked for at the beginning of a life.
+    fn begin(&mut self, errand: Errand) {
+        // It may die before it is ready.
+        self.other(&["daemon", "start"]);
+        if errand == Errand::Start {
+            let docker = 2 + self.dice.index(2);
+            for number in 0..LOCAL + docker + self.dice.index(6) {
+                self.start((LOCAL..LOCAL + docker).contains(&number));
+            }
+        } else {
+            self.disturb(errand);
+            for _ in 0..self.dice.roll(5) {
+                self.disturb(Errand::Nothing);
+            }
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> crate::support::process::Cmd {
+        let command = self.env.cldpd(args);
+        match self.armed.is_empty() {
+            true => command,
+            false => command.env("CLDPD_FAILPOINTS", &self.armed),
+        }
+    }
+
+    fn script(&mut self, millis: u64) -> Script {
+        let number: usize = self.sessions.iter().map(|s| s.scripts.len()).sum();
+        let token = format!("t{}-{number}", self.seed);
+        Script::compose(&mut self.dice, token, &self.env.shared(), millis)
+    }
+
+    fn start(&mut self, docker: bool) {
+        let millis = 1500 + self.dice.roll(1200);
+        let script = self.script(millis);
+        let pod = if docker {
+            &self.pods.docker
+        } else {
+            &self.pods.local
+        };
+        let (name, prompt) = (script.token.clone(), script.prompt.clone());
+        let args = [
+            "start",
+            "-d",
+            pod,
+            "--name",
+            &name,
+            "--label",
+            &self.label,
+            "--prompt",
+            &prompt,
+        ];
+        let command = self.command(&args).spawn();
+        let session = self.sessions.len();
+        self.errands
+            .push((Aim::Run { session, script: 0 }, command));
+        self.sessions.push(Asked {
+            name,
+            scripts: vec![script],
+            docker,
+            stopped: false,
+            removed: false,
+        });
+    }
+
+    /// Somebody does something to a session, or to the journal.
+    fn disturb(&mut self, errand: Errand) {
+        let session = match errand {
+            Errand::Resume if self.dice.percent(50) => LOCAL,
+            _ => self.dice.index(self.sessions.len()),
+        };
+        let name = self.sessions[session].name.clone();
+        let chance = match errand {
+            Errand::Nothing | Errand::Start => self.dice.roll(20),
+            Errand::Resume => 0,
+            Errand::Stop => 9,
+            Errand::Remove => 16,
+            Errand::Compact => 17,
+        };
+        match chance {
+            0..9 => {
+                let millis = 100 + self.dice.roll(400);
+                let script = self.script(millis);
+                let args = ["resume", "-d", &name, "--prompt", &script.prompt];
+                let command = self.command(&args).spawn();
+                let runs = &mut self.sessions[session].scripts;
+                runs.push(script);
+                let script = runs.len() - 1;
+                self.errands.push((Aim::Run { session, script }, command));
+            }
+            9..13 => {
+                self.sessions[session].stopped = true;
+                let grace = *self.dice.pick(&["0", "5"]);
+                self.other(&["stop", "-t", grace, &name]);
+            }
+            13..16 => {
+                let code = i32::try_from(self.dice.roll(99)).expect("small");
+                let lines = self.dice.index(500) + 1;
+                let told = format!("[[lines {lines}]][[exit {code}]]");
+                let args = ["exec", "-i", &name, "--", "claude"];
+                let command = self.command(&args).stdin(told).spawn();
+                let says = crate::support::numbered(lines);
+                self.errands.push((Aim::Exec { says, code }, command));
+            }
+            16 => {
+                let asked = &mut self.sessions[session];
+                asked.stopped = true;
+                asked.removed = true;
+                self.other(&["rm", "-f", "--history", &name]);
+            }
+            17 => self.other(&["journal", "compact"]),
+            18 => self.other(&["sessions", "-a"]),
+            _ => self.other(&["logs", &name]),
+        }
+    }
+
+    fn other(&mut self, args: &[&str]) {
+        let command = self.command(args).spawn();
+        self.errands.push((Aim::Other, command));
+    }
+
+    /// Waits for all commands. What was told to be there has to be.
+    fn join(&mut self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (errand, command) in std::mem::take(&mut self.errands) {
+            let Some(done) = command.try_finish() else {
+                faults.push("a command does not end".to_owned());
+                continue;
+            };
+            match errand {
+                Aim::Run { session, script } => {
+                    let run = &mut self.sessions[session].scripts[script];
+                    run.promised = done.code == 0;
+                }
+                Aim::Exec { says, code } => {
+                    let whole = done.code == code && code < 100 && done.stdout == says.as_bytes();
+                    // Cut off with its daemon, it says so.
+                    let cut = done.code >= 125 && says.as_bytes().starts_with(&done.stdout);
+                    if !whole && !cut {
+                        let said = done.stdout.len();
+                        faults.push(format!(
+                            "an exec that exits with {code} and says {} bytes: {}, {said} bytes: {}",
+                            says.len(),
+                            done.code,
+                            done.stderr
+                        ));
+                    }
+                }
+                Aim::Other => {}
+            }
+        }
+        faults
+    }
+}

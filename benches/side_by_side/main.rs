@@ -7,9 +7,11 @@
 //! nothing is left: no container, image, daemon or home.
 
 mod appends;
+mod disk;
 mod history;
 mod latency;
 mod report;
+mod speech;
 mod stage;
 
 use report::{Aim, Memory, Report, Row};
@@ -31,7 +33,7 @@ const LIST_PAIRS: usize = 25;
 const LIVE: usize = 50;
 
 /// What can be measured by itself.
-const GROUPS: [&str; 5] = ["history", "jobs", "latency", "appends", "memory"];
+const GROUPS: [&str; 6] = ["history", "jobs", "latency", "appends", "disk", "memory"];
 
 fn main() -> Result<(), Failure> {
     // `cargo bench` has an argument of its own.
@@ -65,6 +67,11 @@ fn main() -> Result<(), Failure> {
     }
     if is_wanted("appends") {
         appends::measure(&mut report)?;
+    }
+    if is_wanted("disk") {
+        let stage = Stage::new()?;
+        stage.warm_up()?;
+        disk::measure(&stage, &mut report)?;
     }
     if is_wanted("memory") {
         let stage = Stage::new()?;

@@ -35,6 +35,23 @@ pub struct Memory {
     pub rss: Rss,
 }
 
+/// What something takes on disk, in bytes.
+pub struct Disk {
+    /// What was said.
+    pub what: &'static str,
+    /// How long it is.
+    pub raw: u64,
+    /// The journal while its sessions live.
+    pub live: u64,
+    /// The journal once it was compacted.
+    pub compacted: u64,
+    /// Docker's log of it.
+    pub docker: u64,
+}
+
+/// At most so much of what was said is to be on disk in the end.
+const DISK_AIM: f64 = 0.2;
+
 /// All that was measured.
 pub struct Report {
     machine: Vec<(&'static str, String)>,
@@ -42,6 +59,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The same.
     pub memory: Vec<Memory>,
+    /// The same.
+    pub disk: Vec<Disk>,
     /// When each event of a start was made, start by start.
     pub phases: Vec<Vec<(String, f64)>>,
 }
@@ -140,6 +159,7 @@ impl Report {
             machine,
             rows: Vec::new(),
             memory: Vec::new(),
+            disk: Vec::new(),
             phases: Vec::new(),
         })
     }
@@ -158,6 +178,25 @@ impl Report {
                 &format!(
                     "| {} | {ours} | {theirs} | {compared} | {aim} | {verdict} |",
                     row.what
+                ),
+            );
+        }
+        text.push_str(
+            "\n| on disk | bytes said | live | compacted | aim | | docker's json-file |\n\
+             |---|---:|---:|---:|---:|---|---:|\n",
+        );
+        for disk in &self.disk {
+            let part = |bytes: u64| bytes as f64 / disk.raw as f64;
+            let mib = disk.raw as f64 / f64::from(1 << 20);
+            let compacted = part(disk.compacted);
+            line(
+                &mut text,
+                &format!(
+                    "| {} | {mib:.1} MiB | {:.2} | {compacted:.2} | ≤ {DISK_AIM:.2} | {} | {:.2} |",
+                    disk.what,
+                    part(disk.live),
+                    met(compacted <= DISK_AIM),
+                    part(disk.docker),
                 ),
             );
         }
@@ -284,6 +323,12 @@ const COVERS: &str = "
   lines of output each, by one session or by 100 in turn; each returns after its
   barrier. The other: the same lines written to a plain file, `fdatasync` after
   each 1,024. The aim is 0.6 of its events a second, so at most 1.7 of its time.
+- **On disk.** What the file system has allocated, as a part of the bytes that were said.
+  Ours: the whole journal, made with the store's own interface, while the sessions live
+  and after `cldpd journal compact`'s work; 64 messages, 256 lines or one message to a
+  commit. What is said was put together from our own sources and guide, in the form in
+  which Claude Code writes it, with ids and figures that no compressor can know.
+  Docker's: the log file of one container that wrote all of it.
 - **Memory.** From `/proc`, when nothing happens. The 50 live sessions are local
   processes that wait; the daemon does the same for a container, and each shim
   is one process beside its agent.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -264,6 +264,27 @@ impl Stage {
         let script = format!("CLDPD_SCRIPT={script}");
         let args = ["run", "-d", "--name", name, "-e", &script, &self.name];
         run(Command::new("docker").args(args)).map(drop)
+    }
+
+    /// Has a container write what `said` holds, and returns what the engine's
+    /// log of it takes on disk. The engine has to keep its logs on this machine.
+    pub fn docker_log_of(&self, name: &str, said: &Path) -> Result<u64, Failure> {
+        let volume = format!("{}:/said:ro", said.display());
+        let args = ["run", "--name", name, "--log-driver", "json-file"];
+        let script = [
+            "-v",
+            &volume,
+            "-e",
+            "CLDPD_SCRIPT=[[read /said]]",
+            &self.name,
+        ];
+        run(Command::new("docker")
+            .args([&args[..], &script].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null()))?;
+        let output = run(Command::new("docker").args(["inspect", "-f", "{{.LogPath}}", name]))?;
+        let path = String::from_utf8(output.stdout)?;
+        Ok(fs::metadata(path.trim())?.blocks() * 512)
     }
 
     /// `docker logs`, to nowhere.

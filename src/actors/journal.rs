@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes that one commit takes at most, roughly: what waits beyond goes into the next.
-const COMMIT_BYTES: usize = 8 << 20;
+/// Bytes that one commit takes, and one session's batch more at most: what waits
+/// beyond goes into the next. Compressed, that is well within a segment of sled's.
+const COMMIT_BYTES: usize = 512 << 10;
 /// How long after a failure to open it the store is tried again, when somebody asks for it.
 const REOPEN_DELAY: Duration = Duration::from_millis(500);
 

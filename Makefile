@@ -26,6 +26,7 @@ test: ## run everything, on real engines too: finds them, or installs and starts
 	./scripts/engine.sh
 	./scripts/podman.sh
 	./scripts/strace.sh
+	./scripts/systemd.sh
 	$(CARGO) test --locked --features failpoints --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 torture: ## kill the daemon again and again while sessions run: ROUNDS=n SEED=s

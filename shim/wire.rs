@@ -9,6 +9,10 @@
 //! hash is right. Everything else is one frame, and may be repeated without
 //! harm. A connection that begins with a program to run beside the agent is that
 //! program's (see `channel`), and disturbs no other. Decoding never panics, whatever the bytes.
+//!
+//! Shims live on through upgrades and downgrades, so what was released stays as it is:
+//! a test holds it by its bytes. What is new is a further kind, or more at the end of a
+//! hello; a shim that does not know it refuses it, and the daemon does without.
 
 use super::bytes::{Bad, Put, Take};
 pub use super::channel::{FromProgram, ToProgram};
@@ -432,6 +436,8 @@ impl Answer {
                         input: take.u64()?,
                     });
                 }
+                // A later version may say more.
+                take.rest();
                 Self::Hello(greeting)
             }
             2 => {

@@ -17,3 +17,4 @@ mod service;
 mod shim;
 mod support;
 mod torture;
+mod upgrade;

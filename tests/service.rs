@@ -4,6 +4,7 @@
 use crate::support::env::BINARY;
 use crate::support::process::{Cmd, Output};
 use crate::support::{TestEnv, WATCHDOG, procfs};
+use crate::upgrade::Other;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -124,8 +125,17 @@ fn a_service_is_started_by_who_connects_and_sessions_outlive_it() {
 
     gate.open();
     assert_eq!(env.wait(&id), 3);
-    let again = manager.cldpd(&["daemon", "install"]);
-    again.ok();
+
+    // Of another version, and from elsewhere: the service starts that until it is told.
+    let other = Other::new(&env);
+    manager.run(other.program(), &["daemon", "install"]).ok();
+    let restarted = manager.cldpd(&["daemon", "restart"]).code(0).stderr;
+    assert!(
+        restarted.contains("a service starts another program"),
+        "{restarted}"
+    );
+    manager.cldpd(&["daemon", "install"]).ok();
+    assert_eq!(env.daemon()["version"], env!("CARGO_PKG_VERSION"));
     let last = manager.daemon();
     manager.cldpd(&["daemon", "uninstall"]).ok();
     procfs::await_death(last);

@@ -6,7 +6,7 @@ mod units;
 use crate::cli::args::{Format, FormatArgs};
 use crate::cli::error::Done;
 use crate::cli::{Context, ui};
-use crate::client::Client;
+use crate::client::{Client, VERSION};
 use crate::model::api::{DaemonStatus, DaemonStopRequest};
 use crate::model::{Result, Timestamp, exit};
 use clap::Subcommand;
@@ -102,6 +102,12 @@ pub(super) async fn manage(context: &mut Context, command: Command) -> Done {
             end(context, false, true).await?;
             let status = context.client().await?.status().await?;
             context.ui.progress(&started(&status));
+            if status.version != VERSION {
+                context.ui.note(&format!(
+                    "this is version {VERSION}, and a service starts another program; \
+                     `cldpd daemon install` makes it this one"
+                ));
+            }
             Ok(exit::OK)
         }
         Command::Install(args) => install::install(context, &args).await,

@@ -1,5 +1,7 @@
 //! The shim's formats and its pure parts, on anything.
 
+mod released;
+
 use super::bytes::{Put, Take};
 use super::channel::{Beside, FromProgram, ToProgram};
 use super::crc::crc32c;

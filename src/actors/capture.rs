@@ -109,8 +109,11 @@ enum Met {
 async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Met, Option<String>), Over> {
     let (met, message) = match connect(driver, dir, PATIENCE).await {
         Ok(shim) => {
-            let message = "a daemon that started later goes on with this run".to_owned();
-            (Met::Shim(shim), message)
+            let who = match driver.link.again {
+                true => "what looked after this run failed; it goes on",
+                false => "a daemon that started later goes on with this run",
+            };
+            (Met::Shim(shim), who.to_owned())
         }
         Err(ShimError::Dead { .. }) => (Met::Dead, "the run ended while no daemon ran".to_owned()),
         Err(ShimError::Displaced { .. }) => return Err(gone()),

@@ -75,11 +75,11 @@ async fn run(link: Link, signals: mpsc::UnboundedReceiver<Signal>) -> Result<Inf
     };
     loop {
         let record = driver.record();
-        fail_point!("driver.step", record.pod.as_str());
         let Some(run) = record.live_run() else {
             driver.idle(&record).await?;
             continue;
         };
+        fail_point!("driver.step", record.pod.as_str());
         driver.step(&record, run).await?;
     }
 }

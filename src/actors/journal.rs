@@ -11,6 +11,7 @@ use super::handle::blocking;
 use super::hub::Hub;
 use super::space::Upkeep;
 use super::tally::{Contents, Tally};
+use super::vital::Vital;
 use crate::model::api::CompactResponse;
 use crate::model::{Error, ErrorCode, SessionRecord, Ulid};
 use crate::store::{
@@ -54,6 +55,7 @@ impl JournalHandle {
                 pending: Vec::new(),
                 pending_bytes: 0,
                 refused: None,
+                _vital: Vital,
                 closed: None,
             }
         });
@@ -256,22 +258,14 @@ struct Journal {
     pending_bytes: usize,
     /// When opening it again was tried last, and why that failed.
     refused: Option<(Instant, Error)>,
+    /// Without its journal this process can promise nothing.
+    _vital: Vital,
     /// Dropped after the store, so that whoever waits for it knows the store is closed.
     closed: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for Journal {
     type Context = Context<Self>;
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        // Without its journal this process can promise nothing. Whoever starts
-        // next takes over what is under way.
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 impl Journal {

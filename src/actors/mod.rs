@@ -31,6 +31,7 @@ mod environment;
 mod exec;
 mod files;
 mod follow;
+mod giving_up;
 mod handle;
 mod hub;
 mod inquire;
@@ -52,6 +53,7 @@ mod tally;
 mod tracker;
 mod upkeep;
 mod view;
+mod vital;
 mod watch;
 
 pub use admission::Load;

@@ -40,6 +40,8 @@ pub(super) struct Link {
     pub(super) claim: Arc<Claim>,
     pub(super) published: watch::Receiver<Published>,
     pub(super) ulid: Ulid,
+    /// This process had another generation of it before.
+    pub(super) again: bool,
 }
 
 impl Link {
@@ -138,6 +140,8 @@ pub(super) struct Birth {
     pub(super) claim: Claim,
     pub(super) record: SessionRecord,
     pub(super) last: Timestamp,
+    /// So often in a row it was made again in this process.
+    pub(super) restarts: u32,
 }
 
 /// The actor.
@@ -162,6 +166,7 @@ struct Core {
     supervisor: Addr<Supervisor>,
     claim: Arc<Claim>,
     ulid: Ulid,
+    again: bool,
 }
 
 impl Session {
@@ -172,6 +177,7 @@ impl Session {
             claim,
             record,
             last,
+            restarts,
         } = birth;
         let ulid = record.ulid;
         let seq = claim.next_seq - 1;
@@ -188,6 +194,7 @@ impl Session {
                 supervisor,
                 claim: Arc::new(claim),
                 ulid,
+                again: restarts > 0,
             },
             signals,
             for_driver: Some(for_driver),
@@ -319,6 +326,7 @@ impl Actor for Session {
             claim: self.core.claim.clone(),
             published: self.published.subscribe(),
             ulid: self.core.ulid,
+            again: self.core.again,
         };
         let token = self.token.clone();
         let driving = tokio::spawn(async move {

@@ -3,8 +3,8 @@
 //! A child's end arrives as a message from its `stopped` hook, which runs on a
 //! panic too. Ends of old generations are ignored. A child that crashed, or
 //! whose journal failed, is made again from what is durable, after a delay that
-//! doubles; after too many crashes in a row its supervision is given up and said
-//! so, the container untouched. A journal that cannot be written is waited for
+//! doubles; after too many crashes in a row its runs are recorded as failed, the
+//! container untouched. A journal that cannot be written is waited for
 //! however long it takes. `actix::Supervisor` does neither.
 
 #[cfg(test)]
@@ -12,8 +12,10 @@ mod tests;
 
 use super::admission::{Admission, Bounds, Demand, Fate, Load, Verdict, Waits};
 use super::context::Shared;
+use super::giving_up::give_up;
 use super::handle::blocking;
 use super::session::{Birth, Dismissed, Session};
+use super::vital::Vital;
 use crate::model::{Error, ErrorCode, Ulid};
 use actix::prelude::*;
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Restarts in a row before a session's supervision is given up.
-const RESTARTS_MAX: u32 = 8;
+const RESTARTS_MAX: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Restarts that count for the delay while the journal cannot be written: what
@@ -156,6 +158,10 @@ pub(super) struct Supervisor {
     children: HashMap<Ulid, ChildRecord>,
     /// Asked for while the first asker's is being made.
     births: HashMap<Ulid, Vec<Asker>>,
+    /// Made again after a while, and how often that was.
+    delayed: HashMap<Ulid, u32>,
+    /// Nobody else could look after sessions.
+    _vital: Vital,
 }
 
 impl Supervisor {
@@ -171,15 +177,18 @@ impl Supervisor {
             admission,
             children: HashMap::new(),
             births: HashMap::new(),
+            delayed: HashMap::new(),
+            _vital: Vital,
         }
     }
 
     /// Makes the next generation of a session's actor from what is durable.
     fn bear(&mut self, session: Ulid, restarts: u32, ctx: &mut Context<Self>) {
         self.births.entry(session).or_default();
+        self.delayed.remove(&session);
         let shared = self.shared.clone();
         let supervisor = ctx.address();
-        let load = async move { load(shared, supervisor, session).await };
+        let load = async move { load(shared, supervisor, session, restarts).await };
         ctx.spawn(load.into_actor(self).map(move |loaded, actor, ctx| {
             let waiting = actor.births.remove(&session).unwrap_or_default();
             match loaded {
@@ -222,19 +231,48 @@ impl Supervisor {
             return;
         }
         if restarts > RESTARTS_MAX {
-            tracing::error!(%session, "given up: its actor fails again and again; the container is untouched, and a restart of the daemon tries anew");
-            return;
+            tracing::error!(%session, "given up: its actor fails again and again; its container is untouched");
+            return self.give_up(session, ctx);
         }
         let delay = FIRST_DELAY
             .saturating_mul(1 << restarts.min(16))
             .min(LONGEST_DELAY);
+        self.delayed.insert(session, restarts);
         ctx.run_later(delay, move |actor, ctx| {
-            let there =
-                actor.children.contains_key(&session) || actor.births.contains_key(&session);
-            if !there {
+            // Somebody may have asked for it before.
+            if actor.delayed.get(&session) == Some(&restarts) {
                 actor.bear(session, restarts, ctx);
             }
         });
+    }
+
+    /// Records that nobody looks after the session any more. Who asks for its
+    /// actor meanwhile gets one that has nothing to do.
+    fn give_up(&mut self, session: Ulid, ctx: &mut Context<Self>) {
+        self.births.entry(session).or_default();
+        let shared = self.shared.clone();
+        let supervisor = ctx.address();
+        let work = async move {
+            let birth = load(shared, supervisor, session, RESTARTS_MAX).await?;
+            give_up(birth).await
+        };
+        ctx.spawn(work.into_actor(self).map(move |done, actor, ctx| {
+            let askers = actor.births.remove(&session).unwrap_or_default();
+            match done {
+                Ok(record) => {
+                    actor.shared.directory.put(&record);
+                    actor.admission.release(session, Fate::of(&record).as_ref());
+                }
+                Err(error) => {
+                    tracing::warn!(%session, %error, "it cannot be given up now");
+                    actor.bear_later(session, RESTARTS_MAX, ctx);
+                }
+            }
+            if !askers.is_empty() {
+                actor.births.insert(session, askers);
+                actor.bear(session, RESTARTS_MAX, ctx);
+            }
+        }));
     }
 }
 
@@ -242,6 +280,7 @@ async fn load(
     shared: Arc<Shared>,
     supervisor: Addr<Supervisor>,
     session: Ulid,
+    restarts: u32,
 ) -> Result<Birth, Error> {
     let claim = shared.journal.claim(session).await?;
     fail_point!("supervisor.claimed");
@@ -263,16 +302,8 @@ async fn load(
         claim,
         record,
         last,
+        restarts,
     })
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        // Nobody could look after sessions any more; the next process can.
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
 }
 
 impl Actor for Supervisor {
@@ -296,7 +327,9 @@ impl Handler<Child> for Supervisor {
         let first = !self.births.contains_key(&session);
         self.births.entry(session).or_default().push(asker);
         if first {
-            self.bear(session, 0, ctx);
+            // What is asked for before its time has failed as often as it has.
+            let restarts = self.delayed.get(&session).copied().unwrap_or(0);
+            self.bear(session, restarts, ctx);
         }
         Box::pin(async move {
             answer

@@ -13,6 +13,7 @@ use super::space::Upkeep;
 use super::supervisor::{Child, Enqueue, Leave, Occupy, Open, Settle, Supervisor};
 use super::tally::Tally;
 use super::view;
+use super::vital;
 use crate::model::{Error, ErrorCode, Result, RuntimeName, SessionRecord, Timestamp};
 use crate::pod::Pods;
 use crate::runtime::Runtime;
@@ -101,10 +102,10 @@ impl System {
         let adopted = adopt(&shared, &supervisor).await?;
         let handle = Handle::new(shared, supervisor, adopted);
         for name in handle.shared.runtimes.keys() {
-            tokio::spawn(super::watch::watch(handle.clone(), *name));
+            vital::spawn(super::watch::watch(handle.clone(), *name));
         }
-        tokio::spawn(sweep(handle.clone()));
-        tokio::spawn(super::space::keep(handle.clone()));
+        vital::spawn(sweep(handle.clone()));
+        vital::spawn(super::space::keep(handle.clone()));
         Ok(Self { handle })
     }
 

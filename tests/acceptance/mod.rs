@@ -25,4 +25,6 @@ mod security;
 mod signals;
 mod space;
 mod stop;
+#[cfg(feature = "failpoints")]
+mod supervision;
 mod timeout;

@@ -103,10 +103,12 @@ impl Life {
         };
         let millis = |dice: &mut Dice, from, to| Duration::from_millis(from + dice.roll(to));
         Self {
-            armed,
             errand,
-            // To begin with there is more to do.
-            patience: millis(dice, 20, if first { 1500 } else { 600 }),
+            // Whoever is to get somewhere is given the time to.
+            patience: match armed.is_empty() {
+                true => millis(dice, 20, 600),
+                false => millis(dice, 1000, 1000),
+            },
             end: match dice.roll(20) {
                 0..12 => End::Signal(Signal::KILL),
                 12 | 13 => End::Signal(Signal::ABORT),
@@ -115,6 +117,7 @@ impl Life {
                 18 => End::Restart,
                 _ => End::Stop,
             },
+            armed,
         }
     }
 

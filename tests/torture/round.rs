@@ -124,8 +124,13 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
 impl Round<'_> {
     /// What is asked for at the beginning of a life.
     fn begin(&mut self, errand: Errand) {
-        // It may die before it is ready.
-        self.other(&["daemon", "start"]);
+        let daemon = self.command(&["daemon", "start"]).spawn();
+        if errand == Errand::Start || self.dice.percent(30) {
+            // It is met, and may die, before it is ready.
+            self.errands.push((Aim::Other, daemon));
+        } else {
+            drop(daemon.finish());
+        }
         if errand == Errand::Start {
             let docker = 2 + self.dice.index(2);
             for number in 0..LOCAL + docker + self.dice.index(6) {

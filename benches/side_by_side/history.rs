@@ -200,6 +200,7 @@ fn record(ulid: Ulid, began: i64) -> Result<SessionRecord, Failure> {
         started: Some(began),
         image: Some(format!("sha256:{:064x}", ulid.0)),
         result: None,
+        account: cldpd::model::Account::default(),
         interrupted: false,
         signals: Vec::new(),
         state: RunState::Ended {
@@ -222,6 +223,8 @@ fn record(ulid: Ulid, began: i64) -> Result<SessionRecord, Failure> {
         keep: Keep::Always,
         remove: false,
         agent_sessions: Vec::new(),
+        agent_version: None,
+        agent_model: None,
         image_config: None,
         runs: vec![run],
         removed: None,

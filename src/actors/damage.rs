@@ -87,6 +87,8 @@ fn view(session: Ulid, why: &Error) -> Option<SessionView> {
         started: None,
         ended: None,
         cost_usd: None,
+        usage: None,
+        turns: 0,
         container: None,
         image: None,
         agent_session: None,

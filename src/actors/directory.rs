@@ -262,6 +262,8 @@ mod tests {
             keep: Keep::Always,
             remove: false,
             agent_sessions: vec![],
+            agent_version: None,
+            agent_model: None,
             image_config: None,
             runs: vec![],
             imported: None,

@@ -11,6 +11,7 @@ use super::cleanup;
 use super::launch;
 use super::session::{Idle, Link, Published, Signal};
 use super::supervisor::{Acquire, Enqueue, Release};
+use crate::agent;
 use crate::model::run::{self, End, Phase, Place, Step};
 use crate::model::{
     Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec, Timestamp,
@@ -149,7 +150,7 @@ impl Driver {
             }
             Step::Launch { .. } => launch::launch(self, record, number, false).await,
             Step::Capture { place } => capture::capture(self, number, &place).await,
-            Step::Conclude { place } => self.conclude(record, run, place).await,
+            Step::Conclude { place } => self.conclude(run, place).await,
             Step::Done => Ok(()),
         }
     }
@@ -203,12 +204,7 @@ impl Driver {
         self.over(number).await
     }
 
-    async fn conclude(
-        &mut self,
-        record: &SessionRecord,
-        run: &RunRecord,
-        place: Option<Place>,
-    ) -> Result<(), Over> {
+    async fn conclude(&mut self, run: &RunRecord, place: Option<Place>) -> Result<(), Over> {
         let RunState::Live {
             phase: Phase::Over { end, .. },
             stop,
@@ -217,7 +213,7 @@ impl Driver {
             return Ok(());
         };
         let outcome = run::outcome(
-            record.agent,
+            agent::reports(&self.spec),
             stop.as_ref(),
             end,
             run.result.as_ref(),

@@ -9,7 +9,7 @@ use super::record::Recorder;
 use super::session::Birth;
 use crate::model::run::{End, Phase, outcome};
 use crate::model::{
-    Error, ErrorCode, EventKind, Result, RunRecord, RunState, SessionRecord, Timestamp,
+    AgentKind, Error, ErrorCode, EventKind, Result, RunRecord, RunState, SessionRecord, Timestamp,
 };
 use crate::store::Append;
 
@@ -80,7 +80,7 @@ fn ends(record: &SessionRecord, run: &RunRecord) -> Vec<(Timestamp, EventKind)> 
         }
     };
     let outcome = outcome(
-        record.agent,
+        record.agent != AgentKind::Command,
         stop.as_ref(),
         &end,
         run.result.as_ref(),

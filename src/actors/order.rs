@@ -54,6 +54,7 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         image_command: &config.command,
         root: config.is_root(),
         resume,
+        session: spec.agent_session.as_deref(),
     })
 }
 

@@ -81,20 +81,15 @@ impl Recorder {
 
     fn apply(&self, events: &[Event]) -> Result<Option<SessionRecord>, IllegalTransition> {
         // Output comes by the million and changes no projection: no copy for it.
-        let plain = |event: &Event| {
-            matches!(
-                event.kind,
-                EventKind::Output(_) | EventKind::BuildOutput { .. }
-            )
-        };
+        let passing = |event: &Event| event.kind.is_passing();
         let mut changed = false;
         let mut copy = None;
         for event in events {
             let record = match (&mut copy, &self.record) {
                 (Some(record), _) => record,
                 (slot @ None, Some(record)) => {
-                    if plain(event) && events.iter().all(plain) {
-                        return record.check_output(events).map(|()| None);
+                    if passing(event) && events.iter().all(passing) {
+                        return record.check_passing(events).map(|()| None);
                     }
                     slot.insert(record.clone())
                 }

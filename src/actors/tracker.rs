@@ -2,10 +2,10 @@
 
 use super::capture::JOIN_MAX;
 use super::driver::{Driver, Over};
-use crate::agent::{self, Agent};
+use crate::agent::{self, Before};
 use crate::model::capture::{Cursor, CursorKey, LineAssembler, OPEN_LINE_FLUSH};
 use crate::model::run::Phase;
-use crate::model::{AgentKind, Error, Event, EventKind, Output, RunState, Stream, Timestamp};
+use crate::model::{AgentEvent, Error, Event, EventKind, Output, RunState, Stream, Timestamp};
 use crate::runtime::shim::{Control, Record, RecordBody};
 
 type Events = Vec<(Timestamp, EventKind)>;
@@ -96,10 +96,7 @@ impl Tracker {
             .and_then(|run| run.state.place())
             .map(|place| place.container.clone())
             .unwrap_or_default();
-        let joiner = match driver.spec.agent {
-            AgentKind::Command => None,
-            AgentKind::Claude => Some(Joiner::new(driver, run, cursor(1).open)?),
-        };
+        let joiner = Joiner::new(driver, run, cursor(1).open)?;
         Ok(Self {
             run,
             attempt,
@@ -200,7 +197,16 @@ impl Tracker {
     pub(super) fn close(&mut self, now: Timestamp) -> (Events, Cursors) {
         let time = self.ended_at.unwrap_or(now);
         self.held = None;
-        self.flush(time, |_| true)
+        let (mut events, cursors) = self.flush(time, |_| true);
+        if let Some(joiner) = &mut self.joiner {
+            let mut said = Vec::new();
+            joiner.finish(&mut said);
+            events.extend(
+                said.into_iter()
+                    .map(|event| (time, EventKind::Agent { event })),
+            );
+        }
+        (events, cursors)
     }
 
     /// How far the spool is no longer needed.
@@ -293,14 +299,16 @@ impl Tracker {
 
     fn emit(&mut self, time: Timestamp, out: Vec<Output>, events: &mut Events) {
         for output in out {
-            let said = match &mut self.joiner {
-                Some(joiner) if output.stream == Stream::Stdout => joiner.read(&output),
-                _ => None,
-            };
-            events.push((time, EventKind::Output(output)));
-            if let Some(event) = said {
-                events.push((time, EventKind::Agent { event }));
+            let mut said = Vec::new();
+            match &mut self.joiner {
+                Some(joiner) if output.stream == Stream::Stdout => joiner.read(&output, &mut said),
+                _ => {}
             }
+            events.push((time, EventKind::Output(output)));
+            events.extend(
+                said.into_iter()
+                    .map(|event| (time, EventKind::Agent { event })),
+            );
         }
     }
 
@@ -372,25 +380,37 @@ pub(super) fn signal_name(number: i32) -> String {
     crate::model::signal::name(number).map_or_else(|| format!("signal {number}"), str::to_owned)
 }
 
-/// Puts an agent's lines together again from their pieces, for its parser.
+/// Puts an agent's lines together again from their pieces, for its reader.
 struct Joiner {
-    agent: &'static dyn Agent,
+    reader: Box<dyn agent::Reader>,
     pieces: Vec<u8>,
     /// The line is longer than [`JOIN_MAX`], or its beginning is not known.
     given_up: bool,
 }
 
 impl Joiner {
-    fn new(driver: &Driver, run: u32, open: bool) -> Result<Self, Over> {
+    /// None for an agent whose output says nothing about it.
+    fn new(driver: &Driver, run: u32, open: bool) -> Result<Option<Self>, Over> {
+        let record = driver.record();
+        let of_run = record.runs.get(run as usize);
+        let before = Before {
+            earlier: record.used_before(run),
+            account: of_run.map(|run| run.account.clone()).unwrap_or_default(),
+            model: driver.spec.model.clone(),
+        };
+        let agent = agent::agent(agent::speaks(&driver.spec));
+        let Some(reader) = agent.reader(before) else {
+            return Ok(None);
+        };
         let mut joiner = Self {
-            agent: agent::agent(driver.spec.agent),
+            reader,
             pieces: Vec::new(),
             given_up: false,
         };
         if open {
             joiner.reload(driver, run)?;
         }
-        Ok(joiner)
+        Ok(Some(joiner))
     }
 
     /// The pieces of the open line that the journal has already.
@@ -417,12 +437,17 @@ impl Joiner {
         }
     }
 
-    fn read(&mut self, output: &Output) -> Option<crate::model::AgentEvent> {
+    fn read(&mut self, output: &Output, events: &mut Vec<AgentEvent>) {
         if !output.continued && self.pieces.is_empty() && !self.given_up {
-            return self.agent.read_line(&output.data);
+            return self.reader.read(&output.data, events);
         }
-        let line = self.add(output)?;
-        self.agent.read_line(&line)
+        if let Some(line) = self.add(output) {
+            self.reader.read(&line, events);
+        }
+    }
+
+    fn finish(&mut self, events: &mut Vec<AgentEvent>) {
+        self.reader.finish(events);
     }
 
     /// Adds a piece; gives the line when that was its last.

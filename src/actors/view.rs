@@ -5,7 +5,9 @@ use super::context::Shared;
 use super::directory;
 use crate::model::api::{ListQuery, RunEnd, SessionView};
 use crate::model::run::Phase;
-use crate::model::{AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord};
+use crate::model::{
+    AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord, Usage,
+};
 
 /// A session as `sessions` shows it.
 pub(super) fn session(
@@ -20,6 +22,7 @@ pub(super) fn session(
         RunState::Ended { at, .. } => Some(*at),
         RunState::Live { .. } => None,
     });
+    let used = used(record);
     let waits = waits.filter(|_| state == "queued");
     SessionView {
         id: record.id.clone(),
@@ -40,7 +43,9 @@ pub(super) fn session(
         created: record.created,
         started: current.and_then(|run| run.started),
         ended: ended_at,
-        cost_usd: cost(record),
+        cost_usd: used.and_then(|used| used.cost_usd),
+        usage: used,
+        turns: record.runs.iter().map(|run| run.account.turns).sum(),
         container: current
             .and_then(|run| run.state.place())
             .map(|place| place.container.clone()),
@@ -65,13 +70,19 @@ fn state(record: &SessionRecord) -> &'static str {
     }
 }
 
-fn cost(record: &SessionRecord) -> Option<f64> {
+/// What its agent used in all its runs; nothing where it said nothing.
+fn used(record: &SessionRecord) -> Option<Usage> {
     let of_run = |run: &RunRecord| match &run.result {
-        Some(AgentEvent::Result { cost_usd, .. }) => *cost_usd,
-        Some(AgentEvent::Init { .. }) | None => None,
+        // Of before usage was recorded by itself.
+        Some(AgentEvent::Result { cost_usd, .. }) if run.account.models.is_empty() => Usage {
+            cost_usd: *cost_usd,
+            ..Usage::default()
+        },
+        _ => run.account.total(),
     };
-    let costs: Vec<f64> = record.runs.iter().filter_map(of_run).collect();
-    (!costs.is_empty()).then(|| costs.iter().sum())
+    let runs = record.runs.iter().map(of_run);
+    let used = runs.fold(Usage::default(), |sum, usage| sum.plus(&usage));
+    Some(used).filter(|used| !used.is_empty())
 }
 
 /// How a run ended, if it has.

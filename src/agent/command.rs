@@ -3,8 +3,8 @@
 //! It has no conversation of its own, so a further run is the same command
 //! with another prompt.
 
-use super::{Agent, CommandLine, Invocation};
-use crate::model::{AgentEvent, AgentKind};
+use super::{Agent, Before, CommandLine, Invocation, Reader};
+use crate::model::AgentKind;
 use std::collections::BTreeMap;
 
 /// Any program.
@@ -28,7 +28,7 @@ impl Agent for Command {
         }
     }
 
-    fn read_line(&self, _: &[u8]) -> Option<AgentEvent> {
+    fn reader(&self, _: Before) -> Option<Box<dyn Reader>> {
         None
     }
 

@@ -1,12 +1,21 @@
 //! Agents: how their commands are called and what their output means.
 //!
-//! One file each. An [`Agent`] makes the argument list of a run, says which
-//! variables it wants, and reads its output line by line; it does no I/O.
+//! One file each. An [`Agent`] makes the argument list of a run and says which
+//! variables it wants; its [`Reader`] reads the run's output line by line. Neither
+//! does any I/O.
 
 pub mod claude;
+pub mod codex;
 pub mod command;
+pub mod gemini;
+mod json;
+mod ledger;
+pub mod opencode;
+mod pretty;
+mod text;
 
-use crate::model::{AgentEvent, AgentKind, Spec};
+use crate::model::usage::ByModel;
+use crate::model::{Account, AgentEvent, AgentKind, Spec};
 use std::collections::BTreeMap;
 
 /// What is needed to make a run's command.
@@ -20,6 +29,18 @@ pub struct Invocation<'a> {
     pub root: bool,
     /// The conversation to go on with; none for a session's first run.
     pub resume: Option<&'a str>,
+    /// The id to give a conversation that begins, where one was chosen.
+    pub session: Option<&'a str>,
+}
+
+impl Invocation<'_> {
+    /// The program: the pod's entrypoint, else the agent's own name.
+    fn program(&self, name: &str) -> Vec<String> {
+        let pod = &self.spec.pod;
+        pod.entrypoint
+            .clone()
+            .unwrap_or_else(|| vec![name.to_owned()])
+    }
 }
 
 /// A command and the variables that the agent itself wants.
@@ -39,8 +60,9 @@ pub trait Agent: Send + Sync {
     /// The command of a run. The prompt is written to its standard input, which is then closed.
     fn command(&self, invocation: &Invocation<'_>) -> CommandLine;
 
-    /// Reads one whole line of standard output. Anything that is not understood is `None`.
-    fn read_line(&self, line: &[u8]) -> Option<AgentEvent>;
+    /// Begins, or goes on, to read what a run writes to standard output. None
+    /// where that says nothing about the agent.
+    fn reader(&self, before: Before) -> Option<Box<dyn Reader>>;
 
     /// One readable line (or a few) for a line of standard output; `None` to
     /// show the line as it is, empty to show nothing. Never terminal escapes.
@@ -50,11 +72,99 @@ pub trait Agent: Send + Sync {
     fn choose_session(&self, random: u128) -> Option<String>;
 }
 
+/// Reads the standard output of one run.
+pub trait Reader: Send + Sync {
+    /// Reads one whole line, without its end, and adds what it says. What is not
+    /// understood adds nothing, or [`AgentEvent::Unknown`]; nothing fails.
+    fn read(&mut self, line: &[u8], events: &mut Vec<AgentEvent>);
+
+    /// Nothing more comes: adds what was held back.
+    fn finish(&mut self, _: &mut Vec<AgentEvent>) {}
+}
+
+/// What was recorded of a session before a reader begins: agents that count from
+/// the beginning of a conversation are only understood with it.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// What earlier runs used.
+    pub earlier: ByModel,
+    /// What the run itself accounted for already: it is read on after a restart.
+    pub account: Account,
+    /// The model that the agent was told to use.
+    pub model: Option<String>,
+}
+
 /// The agent of a kind.
 #[must_use]
 pub fn agent(kind: AgentKind) -> &'static dyn Agent {
     match kind {
         AgentKind::Claude => &claude::Claude,
+        AgentKind::Codex => &codex::Codex,
+        AgentKind::Gemini => &gemini::Gemini,
+        AgentKind::Opencode => &opencode::Opencode,
         AgentKind::Command => &command::Command,
     }
 }
+
+/// Whose output the sessions of a specification write.
+#[must_use]
+pub fn speaks(spec: &Spec) -> AgentKind {
+    spec.agent
+}
+
+/// Whether the agent of a specification says how it ended.
+#[must_use]
+pub fn reports(spec: &Spec) -> bool {
+    match speaks(spec) {
+        AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => true,
+        AgentKind::Command => false,
+    }
+}
+
+/// The values of some keys of a line that is an object. None for a line that is no
+/// event; one that should have been is told as malformed.
+fn event<'a, const N: usize>(
+    line: &'a [u8],
+    names: [&str; N],
+    events: &mut Vec<AgentEvent>,
+) -> Option<(&'a str, [json::Raw<'a>; N])> {
+    let line = line.trim_ascii();
+    if line.first() != Some(&b'{') {
+        return None;
+    }
+    let line = std::str::from_utf8(line).ok();
+    let found = line.and_then(|line| Some((line, json::fields(line, names)?)));
+    if found.is_none() {
+        events.push(AgentEvent::Unknown {
+            name: String::new(),
+            malformed: true,
+        });
+    }
+    found
+}
+
+/// An event of an agent that this version does not know.
+fn unknown(name: &str) -> AgentEvent {
+    AgentEvent::Unknown {
+        name: text::cut(name, text::NAME_MAX),
+        malformed: false,
+    }
+}
+
+/// A UUID of version 4 (RFC 9562) made of a random number.
+fn uuid(random: u128) -> String {
+    // Version 4, variant 1: all other bits are random.
+    let id = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{id:032x}");
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    parts.join("-")
+}
+
+#[cfg(test)]
+mod tests;

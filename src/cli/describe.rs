@@ -20,6 +20,31 @@ fn of_agent(event: &AgentEvent) -> Option<String> {
             let colon = if first.is_empty() { "" } else { ": " };
             Some(format!("{outcome}{colon}{first}"))
         }
+        AgentEvent::Limit {
+            reached: true,
+            name,
+            resets,
+        } => {
+            let until = resets.map(|at| format!(" until {at}"));
+            let name = if name.is_empty() {
+                ""
+            } else {
+                &format!(" ({name})")
+            };
+            Some(format!(
+                "its limit{name} is reached{}",
+                until.unwrap_or_default()
+            ))
+        }
+        AgentEvent::Text { .. }
+        | AgentEvent::Thinking { .. }
+        | AgentEvent::ToolUse { .. }
+        | AgentEvent::ToolResult { .. }
+        | AgentEvent::Usage { .. }
+        | AgentEvent::Retry { .. }
+        | AgentEvent::Limit { .. }
+        | AgentEvent::PermissionDenied { .. }
+        | AgentEvent::Unknown { .. } => None,
     }
 }
 

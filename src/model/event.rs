@@ -247,6 +247,18 @@ impl EventKind {
     }
 }
 
+impl EventKind {
+    /// It changes nothing of a session's record: output, and most of what agents say.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::Output(_) | Self::BuildOutput { .. } => true,
+            Self::Agent { event } => event.is_passing(),
+            _ => false,
+        }
+    }
+}
+
 /// How a run came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

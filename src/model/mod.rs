@@ -23,6 +23,7 @@ pub mod signal;
 pub mod spec;
 pub mod time;
 pub mod units;
+pub mod usage;
 pub mod waiting;
 
 pub use agent_event::AgentEvent;
@@ -36,4 +37,5 @@ pub use run::{IllegalTransition, RunState};
 pub use session::{RunRecord, SessionRecord};
 pub use spec::{AgentKind, RuntimeName, Spec};
 pub use time::Timestamp;
+pub use usage::{Account, Usage};
 pub use waiting::WaitsFor;

@@ -16,7 +16,6 @@ use super::event::EventKind;
 use super::ids::Ulid;
 use super::outcome::Outcome;
 use super::schema::UlidText;
-use super::spec::AgentKind;
 use super::time::Timestamp;
 use super::{AgentEvent, ErrorCode};
 use schemars::JsonSchema;
@@ -455,10 +454,10 @@ impl Phase {
 }
 
 /// How a run ended, from how its process ended, what the agent said last, and
-/// what the user had asked for.
+/// what the user had asked for. `reports`: the agent says how it ended.
 #[must_use]
 pub fn outcome(
-    agent: AgentKind,
+    reports: bool,
     stop: Option<&Stop>,
     end: &End,
     said: Option<&AgentEvent>,
@@ -495,30 +494,16 @@ pub fn outcome(
     if signal.is_some() {
         return Outcome::Killed;
     }
-    match (agent, said) {
-        (
-            AgentKind::Claude,
-            Some(AgentEvent::Result {
-                outcome: Outcome::Success,
-                ..
-            }),
-        ) => {
-            if code == 0 {
-                Outcome::Success
-            } else {
-                Outcome::Failed
-            }
-        }
-        (AgentKind::Claude, Some(AgentEvent::Result { outcome, .. })) => {
-            if interrupted && *outcome == Outcome::Failed {
-                return Outcome::Interrupted;
-            }
-            outcome.clone()
-        }
-        (AgentKind::Claude, _) if interrupted => Outcome::Interrupted,
-        (AgentKind::Claude, _) => Outcome::Failed,
-        (AgentKind::Command, _) if code == 0 => Outcome::Success,
-        (AgentKind::Command, _) => Outcome::Failed,
+    match said {
+        Some(AgentEvent::Result { outcome, .. }) => match outcome {
+            Outcome::Success if code != 0 => Outcome::Failed,
+            Outcome::Failed if interrupted => Outcome::Interrupted,
+            outcome => outcome.clone(),
+        },
+        _ if interrupted && reports => Outcome::Interrupted,
+        // Whoever reports how it ended, and did not, did not end well.
+        _ if code == 0 && !reports => Outcome::Success,
+        _ => Outcome::Failed,
     }
 }
 

@@ -8,6 +8,7 @@ use super::run::{IllegalTransition, RunState};
 use super::schema::UlidText;
 use super::spec::{AgentKind, ImageConfig, Keep, RuntimeName};
 use super::time::Timestamp;
+use super::usage::{Account, ByModel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,6 +52,12 @@ pub struct SessionRecord {
     /// The agent's own ids of the conversation, newest last.
     #[serde(default)]
     pub agent_sessions: Vec<String>,
+    /// The agent's version, as it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    /// The model that the agent said last it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_model: Option<String>,
     /// What its first image says about how it is to be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<ImageConfig>,
@@ -91,6 +98,9 @@ pub struct RunRecord {
     /// The agent's last word on how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<AgentEvent>,
+    /// What the agent accounted for.
+    #[serde(default, skip_serializing_if = "Account::is_empty")]
+    pub account: Account,
     /// A SIGINT was sent to it on a user's behalf.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
@@ -135,6 +145,8 @@ impl SessionRecord {
             keep: spec.pod.keep,
             remove: spec.remove,
             agent_sessions: spec.agent_session.iter().cloned().collect(),
+            agent_version: None,
+            agent_model: None,
             image_config: None,
             runs: Vec::new(),
             imported: None,
@@ -180,6 +192,7 @@ impl SessionRecord {
                     started: None,
                     image: None,
                     result: None,
+                    account: Account::default(),
                     interrupted: false,
                     signals: Vec::new(),
                     state: RunState::queued(),
@@ -188,12 +201,13 @@ impl SessionRecord {
             }
             _ => {}
         }
+        let number = event.run as usize;
         let run = self
             .runs
-            .get_mut(event.run as usize)
+            .get_mut(number)
             .ok_or_else(|| illegal("not there"))?;
-        if let EventKind::Output(_) | EventKind::BuildOutput { .. } = event.kind {
-            run.state.accepts_output(&event.kind)?;
+        if event.kind.is_passing() {
+            run.state.accepts_passing(&event.kind)?;
             return Ok(false);
         }
         run.state = run.state.next(&event.kind, event.time)?;
@@ -213,32 +227,59 @@ impl SessionRecord {
                 let (signal, id) = (signal.clone(), *id);
                 run.signals.push(SentSignal { signal, id });
             }
-            EventKind::Agent { event } => {
-                let (AgentEvent::Init { agent_session, .. }
-                | AgentEvent::Result { agent_session, .. }) = event;
-                if let AgentEvent::Result { .. } = event {
-                    run.result = Some(event.clone());
-                }
-                if let Some(id) = agent_session
-                    && self.agent_sessions.last() != Some(id)
-                {
-                    self.agent_sessions.push(id.clone());
-                    if self.agent_sessions.len() > AGENT_SESSIONS_MAX {
-                        self.agent_sessions.remove(0);
-                    }
-                }
-            }
+            EventKind::Agent { event } => return Ok(self.take(event.clone(), number)),
             EventKind::Note { .. } => return Ok(false),
             _ => {}
         }
         Ok(true)
     }
 
-    /// Whether events that are nothing but output fit.
+    /// What an agent said. Returns whether anything changed.
+    fn take(&mut self, event: AgentEvent, number: usize) -> bool {
+        let Some(run) = self.runs.get_mut(number) else {
+            return false;
+        };
+        let mut changed = run.account.take(&event);
+        let session = match &event {
+            AgentEvent::Init {
+                agent_session,
+                model,
+                version,
+                ..
+            } => {
+                changed = true;
+                let said = |slot: &mut Option<String>, said: &Option<String>| {
+                    if said.is_some() {
+                        slot.clone_from(said);
+                    }
+                };
+                said(&mut self.agent_version, version);
+                said(&mut self.agent_model, model);
+                agent_session.clone()
+            }
+            AgentEvent::Result { agent_session, .. } => agent_session.clone(),
+            _ => None,
+        };
+        if let AgentEvent::Result { .. } = event {
+            changed = true;
+            run.result = Some(event);
+        }
+        if let Some(id) = session
+            && self.agent_sessions.last() != Some(&id)
+        {
+            self.agent_sessions.push(id);
+            if self.agent_sessions.len() > AGENT_SESSIONS_MAX {
+                self.agent_sessions.remove(0);
+            }
+        }
+        changed
+    }
+
+    /// Whether events that change nothing ([`EventKind::is_passing`]) fit.
     ///
     /// # Errors
     /// [`IllegalTransition`].
-    pub fn check_output(&self, events: &[Event]) -> Result<(), IllegalTransition> {
+    pub fn check_passing(&self, events: &[Event]) -> Result<(), IllegalTransition> {
         for event in events {
             let Some(run) = self.runs.get(event.run as usize) else {
                 return Err(IllegalTransition {
@@ -246,7 +287,7 @@ impl SessionRecord {
                     event: event.kind.name(),
                 });
             };
-            run.state.accepts_output(&event.kind)?;
+            run.state.accepts_passing(&event.kind)?;
         }
         Ok(())
     }
@@ -273,6 +314,19 @@ impl SessionRecord {
         self.live_run().or_else(ran).or_else(|| self.runs.last())
     }
 
+    /// What its agent used in all its runs before one, by model.
+    #[must_use]
+    pub fn used_before(&self, run: u32) -> ByModel {
+        let mut used = ByModel::new();
+        for run in self.runs.iter().take(run as usize) {
+            for (model, usage) in &run.account.models {
+                let slot = used.entry(model.clone()).or_default();
+                *slot = slot.plus(usage);
+            }
+        }
+        used
+    }
+
     /// Whether a run is not over.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -292,8 +346,8 @@ impl SessionRecord {
 }
 
 impl RunState {
-    /// The cheap check for the two events that come by the million.
-    fn accepts_output(&self, kind: &EventKind) -> Result<(), IllegalTransition> {
+    /// The cheap check for the events that come by the million.
+    fn accepts_passing(&self, kind: &EventKind) -> Result<(), IllegalTransition> {
         use super::run::Phase;
         let Self::Live { phase, .. } = self else {
             return Err(IllegalTransition {
@@ -302,7 +356,9 @@ impl RunState {
             });
         };
         let fits = match kind {
-            EventKind::Output(_) => matches!(phase, Phase::Running { .. }),
+            EventKind::Output(_) | EventKind::Agent { .. } => {
+                matches!(phase, Phase::Running { .. })
+            }
             EventKind::BuildOutput { .. } => matches!(phase, Phase::Building { .. }),
             _ => false,
         };

@@ -37,16 +37,42 @@ impl fmt::Display for RuntimeName {
 pub enum AgentKind {
     /// Claude Code.
     Claude,
+    /// OpenAI's Codex.
+    Codex,
+    /// Google's Gemini CLI.
+    Gemini,
+    /// opencode.
+    Opencode,
     /// Any program: the prompt on standard input, plain lines out.
     Command,
 }
 
+impl AgentKind {
+    /// All there are.
+    pub const ALL: [Self; 5] = [
+        Self::Claude,
+        Self::Codex,
+        Self::Gemini,
+        Self::Opencode,
+        Self::Command,
+    ];
+
+    /// The name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
+            Self::Command => "command",
+        }
+    }
+}
+
 impl fmt::Display for AgentKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Claude => "claude",
-            Self::Command => "command",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -75,11 +75,8 @@ pub(super) fn read(file: &Path, text: &[u8], places: &Places<'_>) -> (PodFile, V
         agent: reader.choice(
             &object,
             "agent",
-            "\"claude\" or \"command\"",
-            &[
-                ("claude", AgentKind::Claude),
-                ("command", AgentKind::Command),
-            ],
+            "\"claude\", \"codex\", \"gemini\", \"opencode\" or \"command\"",
+            &AgentKind::ALL.map(|kind| (kind.name(), kind)),
         ),
         model: model(&mut reader, &object),
         args: texts(reader.texts(&object, "args", false)),

@@ -153,9 +153,10 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "agent",
-        about: "How the agent is spoken to: claude is Claude Code; command is any program, with the \
-                prompt on its standard input.",
-        form: Form::Choice(&["claude", "command"]),
+        about: "How the agent is spoken to: claude is Claude Code, codex is OpenAI's Codex, gemini is \
+                Gemini CLI, opencode is opencode; command is any program, with the prompt on its \
+                standard input.",
+        form: Form::Choice(&["claude", "codex", "gemini", "opencode", "command"]),
         default: Some("\"claude\""),
         examples: &["\"command\""],
     },
@@ -178,7 +179,7 @@ const KEYS: &[Key] = &[
         about: "The program of agent \"command\", with its arguments; the image's when absent.",
         form: Form::List(&Form::Text),
         default: None,
-        examples: &["[\"codex\", \"exec\", \"-\"]"],
+        examples: &["[\"my-agent\", \"--unattended\"]"],
     },
     Key {
         name: "permissions",

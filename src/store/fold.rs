@@ -5,7 +5,7 @@ use super::reader::damaged;
 use super::rows;
 use super::shared::Sight;
 use super::walk::{self, Piece};
-use crate::model::{Event, EventKind, HomeId, SessionRecord, Ulid};
+use crate::model::{Event, HomeId, SessionRecord, Ulid};
 
 /// What the events so far come to.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Fold {
         }
         let done = match &mut self.record {
             Some(record) => match &event.kind {
-                EventKind::Output(_) => record.check_output(std::slice::from_ref(event)),
+                kind if kind.is_passing() => record.check_passing(std::slice::from_ref(event)),
                 _ => record.apply(event).map(|_| ()),
             },
             None => SessionRecord::begin(self.session, event).map(|mut record| {

@@ -3,8 +3,10 @@
 //! Invariant: what comes out has no control characters but line ends and tabs,
 //! and a line about a tool is one line.
 
-use super::{head, outcome, result_text, text};
-use crate::model::Outcome;
+use crate::agent::pretty::clean;
+use crate::agent::text::head;
+use crate::agent::{Agent as _, Before};
+use crate::model::{AgentEvent, Outcome};
 use serde_json::Value;
 
 /// Characters of a line that is not the agent's own text.
@@ -21,7 +23,7 @@ pub(super) fn pretty(line: &[u8]) -> Option<String> {
     Some(match (kind, subtype) {
         ("assistant", _) => message(&value, assistant_block),
         ("user", _) => message(&value, user_block),
-        ("result", _) => result(&value),
+        ("result", _) => result(line),
         ("system", "init") => init(&value),
         ("system", "api_retry") => retry(&value),
         ("system", "permission_denied") => {
@@ -72,6 +74,10 @@ fn assistant_block(block: &Value) -> String {
         }
         other => one_line(&format!("[{other}]")),
     }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key).and_then(Value::as_str)
 }
 
 /// What a tool is used for.
@@ -162,8 +168,22 @@ fn rate_limit(value: &Value) -> String {
 
 /// How it ended. An answer was shown when it was given, so it is not repeated;
 /// what went wrong is told here.
-fn result(value: &Value) -> String {
-    let outcome = outcome(value);
+fn result(line: &[u8]) -> String {
+    let mut events = Vec::new();
+    if let Some(mut reader) = super::Claude.reader(Before::default()) {
+        reader.read(line, &mut events);
+    }
+    let Some(AgentEvent::Result {
+        outcome,
+        text,
+        turns,
+        cost_usd,
+        duration_ms,
+        ..
+    }) = events.pop()
+    else {
+        return String::new();
+    };
     let mut parts = vec![match &outcome {
         Outcome::ApiError {
             status: Some(status),
@@ -171,23 +191,22 @@ fn result(value: &Value) -> String {
         } => format!("api_error {status}"),
         other => other.name().to_owned(),
     }];
-    match value.get("num_turns").and_then(Value::as_u64) {
+    match turns {
         Some(1) => parts.push("1 turn".to_owned()),
         Some(turns) => parts.push(format!("{turns} turns")),
         None => {}
     }
-    if let Some(cost) = value.get("total_cost_usd").and_then(Value::as_f64) {
+    if let Some(cost) = cost_usd {
         parts.push(format!("${cost:.4}"));
     }
-    if let Some(took) = value.get("duration_ms").and_then(Value::as_u64) {
+    if let Some(took) = duration_ms {
         parts.push(duration(took));
     }
     let line = parts.join(" · ");
-    let why = result_text(value);
-    if outcome == Outcome::Success || why.trim().is_empty() {
+    if outcome == Outcome::Success || text.trim().is_empty() {
         return line;
     }
-    one_line(&format!("{line}: {why}"))
+    one_line(&format!("{line}: {text}"))
 }
 
 fn duration(millis: u64) -> String {
@@ -217,71 +236,4 @@ fn one_line(words: &str) -> String {
     line.truncate(end);
     line.push('…');
     line
-}
-
-/// Without terminal escapes, control characters (but line ends and tabs) and
-/// the characters that turn the direction of writing; no line ends at the end.
-fn clean(words: &str) -> String {
-    let mut clean = String::with_capacity(words.len());
-    let mut rest = words.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '\x1b' => skip_escape(&mut rest),
-            '\u{9b}' => skip_to_final(&mut rest),
-            '\n' | '\t' => clean.push(c),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {}
-            c if c.is_control() => {}
-            c => clean.push(c),
-        }
-    }
-    clean.truncate(clean.trim_end_matches(['\n', '\r']).len());
-    clean
-}
-
-/// Skips what follows an ESC.
-fn skip_escape(rest: &mut std::str::Chars<'_>) {
-    let after = rest.clone();
-    match rest.next() {
-        Some('[') => skip_to_final(rest),
-        // Strings of the terminal (titles, links, …), up to BEL or ESC \.
-        Some(']' | 'P' | 'X' | '^' | '_') => loop {
-            let before = rest.clone();
-            match rest.next() {
-                None | Some('\x07' | '\u{9c}') => return,
-                Some('\x1b') => {
-                    if rest.clone().next() == Some('\\') {
-                        rest.next();
-                    }
-                    return;
-                }
-                // None goes over the end of a line: the rest is text again.
-                Some('\n') => {
-                    *rest = before;
-                    return;
-                }
-                Some(_) => {}
-            }
-        },
-        // Two characters, with a further one where the second is a space to a slash.
-        Some(' '..='/') => {
-            rest.next();
-        }
-        Some('0'..='~') => {}
-        _ => *rest = after,
-    }
-}
-
-/// Skips the parameters and the final character of a control sequence.
-fn skip_to_final(rest: &mut std::str::Chars<'_>) {
-    loop {
-        let before = rest.clone();
-        match rest.next() {
-            None | Some('@'..='~') => return,
-            Some(' '..='?') => {}
-            Some(_) => {
-                *rest = before;
-                return;
-            }
-        }
-    }
 }

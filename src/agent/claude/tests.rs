@@ -1,6 +1,9 @@
 use super::*;
 use crate::agent::command::Command;
+use crate::agent::tests::{kinds, reading_never_fails, said, used};
+use crate::agent::text::TEXT_MAX;
 use crate::model::spec::PodSpec;
+use crate::model::{Account, AgentEvent, Outcome, Usage};
 use crate::model::{PodName, RuntimeName, Spec};
 use proptest::prelude::*;
 use std::io::Write as _;
@@ -22,6 +25,7 @@ fn command(agent: &dyn Agent, spec: &Spec, root: bool, resume: Option<&str>) -> 
         image_command: &["image".to_owned(), "command".to_owned()],
         root,
         resume,
+        session: spec.agent_session.as_deref(),
     });
     (made.argv.join(" "), format!("{:?}", made.env))
 }
@@ -61,21 +65,31 @@ fn the_command_line() {
     );
 }
 
+/// The last event of a line.
+fn read(line: &[u8]) -> Option<AgentEvent> {
+    let mut events = Vec::new();
+    let mut reader = Claude.reader(Before::default()).unwrap();
+    reader.read(line, &mut events);
+    events.pop()
+}
+
 const INIT: &str = r#"{"type":"system","subtype":"init","cwd":"/workspace","session_id":"b5ed9652-0000","tools":["Task"],"model":"claude-opus-5-5","claude_code_version":"2.1.329"}"#;
 const RESULT: &str = r#"{"duration_api_ms":118,"stop_reason":"end_turn","session_id":"b5","total_cost_usd":0.022848,"usage":{"input_tokens":5472},"terminal_reason":"completed","is_error":false,"num_turns":2,"subtype":"success","api_error_status":null,"result":"All done.","type":"result","duration_ms":312}"#;
 
 #[test]
 fn what_is_said_about_itself_is_read() {
     assert_eq!(
-        Claude.read_line(INIT.as_bytes()),
+        read(INIT.as_bytes()),
         Some(AgentEvent::Init {
             agent_session: Some("b5ed9652-0000".to_owned()),
             model: Some("claude-opus-5-5".to_owned()),
             version: Some("2.1.329".to_owned()),
+            permissions: None,
+            cwd: Some("/workspace".to_owned()),
         })
     );
     assert_eq!(
-        Claude.read_line(RESULT.as_bytes()),
+        read(RESULT.as_bytes()),
         Some(AgentEvent::Result {
             outcome: Outcome::Success,
             text: "All done.".to_owned(),
@@ -83,17 +97,22 @@ fn what_is_said_about_itself_is_read() {
             turns: Some(2),
             cost_usd: Some(0.022_848),
             duration_ms: Some(312),
+            usage: Some(Usage {
+                input: 5472,
+                cost_usd: Some(0.022_848),
+                ..Usage::default()
+            }),
         })
     );
     let reset = br#"{"type":"conversation_reset","new_conversation_id":"n"}"#;
     assert!(matches!(
-        Claude.read_line(reset),
+        read(reset),
         Some(AgentEvent::Init { agent_session: Some(id), .. }) if id == "n"
     ));
     // An id that would be taken for an option is never given back as an argument.
     let option = br#"{"type":"system","subtype":"init","session_id":"--help"}"#;
     assert!(matches!(
-        Claude.read_line(option),
+        read(option),
         Some(AgentEvent::Init {
             agent_session: None,
             ..
@@ -103,7 +122,7 @@ fn what_is_said_about_itself_is_read() {
 
 fn ended(fields: &str) -> Outcome {
     let line = format!(r#" {{"num_turns": 1, {fields}, "type" : "result"}}"#);
-    match Claude.read_line(line.as_bytes()) {
+    match read(line.as_bytes()) {
         Some(AgentEvent::Result { outcome, .. }) => outcome,
         other => panic!("{line}: {other:?}"),
     }
@@ -191,14 +210,19 @@ fn mentions_are_not_events() {
         "result",
         "",
     ] {
-        assert_eq!(Claude.read_line(line.as_bytes()), None, "{line}");
+        let event = read(line.as_bytes());
+        let last = matches!(
+            event,
+            Some(AgentEvent::Init { .. } | AgentEvent::Result { .. })
+        );
+        assert!(!last, "{line}: {event:?}");
     }
 }
 
 #[test]
 fn a_long_answer_is_cut_between_characters() {
     let line = RESULT.replace("All done.", &"é€".repeat(50_000));
-    let Some(AgentEvent::Result { text, .. }) = Claude.read_line(line.as_bytes()) else {
+    let Some(AgentEvent::Result { text, .. }) = read(line.as_bytes()) else {
         panic!("must be read");
     };
     assert!(text.len() <= TEXT_MAX && text.ends_with('…'));
@@ -310,6 +334,7 @@ fn converse(
         image_command: &[],
         root: true,
         resume,
+        session: spec.agent_session.as_deref(),
     });
     let mut child = process::Command::new(&made.argv[0])
         .args(&made.argv[1..])
@@ -334,7 +359,11 @@ fn converse(
             .split(|b| *b == b'\n')
             .filter(|l| !l.is_empty())
     };
-    let events = lines().filter_map(|line| Claude.read_line(line)).collect();
+    let mut events = Vec::new();
+    let mut reader = Claude.reader(Before::default()).unwrap();
+    for line in lines() {
+        reader.read(line, &mut events);
+    }
     let shown: Vec<String> = lines().filter_map(|line| Claude.pretty(line)).collect();
     (events, shown.join("\n"), output.status.code().unwrap_or(-1))
 }
@@ -372,10 +401,8 @@ fn a_conversation_with_the_scripted_agent() {
     assert_eq!((last(&events), code), (&Outcome::Success, 0));
     assert!(shown.contains("\nrecalled: blue\n"), "{shown}");
     let (events, _, code) = say(Some("unknown"), "[[recall]]");
-    assert_eq!(
-        (events.len(), last(&events), code),
-        (1, &Outcome::Failed, 1)
-    );
+    assert_eq!(kinds(&events), ["usage", "result"]);
+    assert_eq!((last(&events), code), (&Outcome::Failed, 1));
     let (events, _, code) = say(None, "[[print the id is taken]]");
     assert_eq!((events.len(), code), (0, 1));
 
@@ -400,6 +427,12 @@ fn a_conversation_with_the_scripted_agent() {
     assert_eq!((events.len(), code), (1, 0));
 }
 
+mod events;
+
+const TOOLS: [&str; 1] = [
+    r#"{"type":"assistant","message":{"id":"m","content":[{"type":"tool_use","name":"Bash","input":{"command":"x"}}],"usage":{"input_tokens":1}}}"#,
+];
+
 fn is_clean(text: &str) -> bool {
     text.chars()
         .all(|c| !c.is_control() || matches!(c, '\n' | '\t'))
@@ -407,27 +440,8 @@ fn is_clean(text: &str) -> bool {
 
 proptest! {
     #[test]
-    fn any_line_is_read_and_shown(line: Vec<u8>) {
-        Claude.read_line(&line);
+    fn any_line_is_shown(line: Vec<u8>) {
         if let Some(shown) = Claude.pretty(&line) {
-            prop_assert!(is_clean(&shown));
-        }
-    }
-
-    #[test]
-    fn damaged_lines_are_read_and_shown(
-        which in 0usize..4,
-        at: prop::sample::Index,
-        with in "[\\x00-\\x7f\"{}:,0-9é\u{1b}]{0,4}",
-    ) {
-        let line = [INIT, RESULT,
-            r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"x"}}]}}"#,
-            r#"{"type":"user","message":{"content":[{"type":"tool_result","content":[{"text":"x"}],"is_error":true}]}}"#,
-        ][which];
-        let at = at.index(line.len());
-        let line = format!("{}{with}{}", &line[..at], &line[at + 1..]);
-        Claude.read_line(line.as_bytes());
-        if let Some(shown) = Claude.pretty(line.as_bytes()) {
             prop_assert!(is_clean(&shown));
         }
     }
@@ -449,7 +463,20 @@ proptest! {
         prop_assert_eq!(id.len(), 36);
         prop_assert_eq!(&id[14..15], "4");
         prop_assert!(matches!(&id[19..20], "8" | "9" | "a" | "b"));
-        let value = serde_json::json!({ "id": id });
-        prop_assert_eq!(session(&value, "id"), Some(id.clone()));
+        let value = serde_json::json!({ "id": id }).to_string();
+        let [found] = crate::agent::json::fields(&value, ["id"]).unwrap();
+        prop_assert_eq!(crate::agent::text::conversation(found), Some(id.clone()));
     }
 }
+
+reading_never_fails!(
+    Claude,
+    [
+        INIT,
+        RESULT,
+        TOOLS[0],
+        r#"{"type":"user","message":{"content":[{"type":"tool_result","content":[{"text":"x"}],"is_error":true}]}}"#,
+        r#"{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":550.5,"error_status":529}"#,
+        r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1800000000}}"#,
+    ]
+);

@@ -104,6 +104,12 @@ pub struct Args {
 enum Agent {
     /// Claude Code.
     Claude,
+    /// OpenAI's Codex.
+    Codex,
+    /// Google's Gemini CLI.
+    Gemini,
+    /// opencode.
+    Opencode,
     /// Any program.
     Command,
 }
@@ -160,6 +166,9 @@ impl Args {
             }),
             agent: self.agent.map(|agent| match agent {
                 Agent::Claude => AgentKind::Claude,
+                Agent::Codex => AgentKind::Codex,
+                Agent::Gemini => AgentKind::Gemini,
+                Agent::Opencode => AgentKind::Opencode,
                 Agent::Command => AgentKind::Command,
             }),
             model: self.model.clone(),

@@ -197,6 +197,8 @@ fn every_kind() -> Vec<Event> {
                 agent_session: Some("a1".to_owned()),
                 model: Some("m".to_owned()),
                 version: None,
+                permissions: None,
+                cwd: None,
             },
         },
         EventKind::Signalled {

@@ -148,6 +148,8 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
         keep: Keep::Always,
         remove: false,
         agent_sessions: Vec::new(),
+        agent_version: None,
+        agent_model: None,
         image_config: None,
         runs: vec![RunRecord {
             number: 0,
@@ -159,6 +161,7 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
             started: None,
             image: None,
             result: None,
+            account: crate::model::Account::default(),
             interrupted: false,
             signals: Vec::new(),
             state,

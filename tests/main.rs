@@ -9,6 +9,7 @@ mod api;
 mod cli;
 mod crash;
 mod docker;
+mod engine_faults;
 mod errors;
 mod guide;
 mod house_rules;

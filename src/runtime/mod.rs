@@ -270,7 +270,7 @@ pub struct ExitInfo {
 pub struct Found {
     /// Whose it is, by its labels.
     pub owner: Owner,
-    /// Its name.
+    /// The name that it was made with.
     pub name: String,
     /// The engine's id.
     pub id: String,

@@ -7,6 +7,6 @@ mod building;
 mod containers;
 mod engines;
 mod podman;
-mod support;
+pub mod support;
 mod tls_door;
 mod unavailable;

@@ -7,6 +7,7 @@ pub mod env;
 pub mod events;
 pub mod gate;
 pub mod http;
+pub mod own_engine;
 pub mod podman;
 pub mod pods;
 pub mod process;

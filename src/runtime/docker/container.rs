@@ -137,18 +137,27 @@ pub(super) fn unseen(
 
 /// The container of this name, whosever it is.
 pub(super) async fn look(engine: &Engine, name: &str) -> Result<Option<ContainerInspectResponse>> {
+    // An id, or the beginning of one, finds a container too; that is not its name.
+    let found = look_at(engine, name).await?;
+    Ok(found.filter(|found| name_of(found) == name))
+}
+
+/// What the engine knows of a container of this name or id.
+pub(super) async fn look_at(
+    engine: &Engine,
+    what: &str,
+) -> Result<Option<ContainerInspectResponse>> {
     let options = None::<InspectContainerOptions>;
-    let inspected = engine.client.inspect_container(name, options);
+    let inspected = engine.client.inspect_container(what, options);
     match engine.call(QUICK, inspected.map(understood)).await {
-        // An id, or the beginning of one, finds a container too; that is not its name.
-        Ok(found) => Ok((name_of(&found) == name).then_some(found)),
+        Ok(found) => Ok(Some(found)),
         Err(failure) if failure.is_missing() => Ok(None),
-        Err(failure) => Err(failure.of_container(name)),
+        Err(failure) => Err(failure.of_container(what)),
     }
 }
 
 /// The container's name, without the slash that the engine puts before it.
-pub(super) fn name_of(found: &ContainerInspectResponse) -> &str {
+fn name_of(found: &ContainerInspectResponse) -> &str {
     let name = found.name.as_deref().unwrap_or_default();
     name.strip_prefix('/').unwrap_or(name)
 }

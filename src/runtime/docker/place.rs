@@ -1,10 +1,12 @@
 //! How containers stand: finding, starting, waiting.
 //!
 //! Everything asks by name and then looks at the labels; what is not ours is
-//! as good as not there.
+//! as good as not there. A container that somebody gave another name is found by
+//! its labels.
 
-use super::container::{labels_of, look, name_of, unseen};
+use super::container::{labels_of, look, look_at, unseen};
 use super::engine::{Engine, Failure, QUICK, SLOW};
+use super::image;
 use super::labels;
 use super::states::understood;
 use super::volumes;
@@ -23,8 +25,44 @@ use std::collections::HashMap;
 
 /// The container of this owner and name.
 pub(super) async fn find(engine: &Engine, owner: &Owner, name: &str) -> Result<Option<Found>> {
-    let found = look(engine, name).await?.and_then(|found| read(&found));
-    Ok(found.filter(|found| found.owner == *owner))
+    let found = look(engine, name).await?;
+    let found = found.and_then(|found| read(&found, name));
+    if let Some(found) = found.filter(|found| found.owner == *owner) {
+        return Ok(Some(found));
+    }
+    for summary in summaries(engine, labels::NAME, name)
+        .await
+        .map_err(|failure| failure.of_container(name))?
+    {
+        let found = renamed(engine, &summary).await?;
+        if let Some(found) = found.filter(|found| found.owner == *owner) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The container, if it is ours and has another name than it was given.
+async fn renamed(engine: &Engine, summary: &ContainerSummary) -> Result<Option<Found>> {
+    let labels = summary.labels.as_ref();
+    let (Some(name), Some(id), Some(image)) = (
+        labels.and_then(|labels| labels.get(labels::NAME)),
+        &summary.id,
+        &summary.image_id,
+    ) else {
+        return Ok(None);
+    };
+    // One that somebody made of a snapshot has its labels of that. Of an image
+    // that is gone nobody can say.
+    let Some(image) = image::look(engine, image).await? else {
+        return Ok(None);
+    };
+    let of_image = image.config.and_then(|config| config.labels);
+    if of_image.is_some_and(|labels| labels.get(labels::NAME) == Some(name)) {
+        return Ok(None);
+    }
+    let found = look_at(engine, id).await?;
+    Ok(found.and_then(|found| read(&found, name)))
 }
 
 /// How often a list may be broken off by containers that go meanwhile.
@@ -34,7 +72,7 @@ const LISTS: usize = 8;
 pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
     let mut broken_off = 0;
     let list = loop {
-        match summaries(engine, home).await {
+        match summaries(engine, labels::HOME, &home.to_string()).await {
             Ok(list) => break list,
             // Podman gives up a list where one of its containers goes.
             Err(failure) if failure.is_missing() && broken_off < LISTS => broken_off += 1,
@@ -48,22 +86,26 @@ pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
             labels::owner(summary.labels.as_ref()?, name).map(|_| name.to_owned())
         });
         // The list does not say how an ended one ended.
-        if let Some(name) = name
-            && let Some(found) = look(engine, &name).await?
-        {
-            all.extend(read(&found).filter(|found| found.owner.home == home));
-        }
+        let found = match name {
+            Some(name) => look(engine, &name)
+                .await?
+                .and_then(|found| read(&found, &name)),
+            None => renamed(engine, &summary).await?,
+        };
+        all.extend(found.filter(|found| found.owner.home == home));
     }
     Ok(all)
 }
 
+/// All containers that carry this label.
 async fn summaries(
     engine: &Engine,
-    home: HomeId,
+    key: &str,
+    value: &str,
 ) -> std::result::Result<Vec<ContainerSummary>, Failure> {
     let options = ListContainersOptionsBuilder::new()
         .all(true)
-        .filters(&labels::filter(labels::HOME, &home.to_string()))
+        .filters(&labels::filter(key, value))
         .build();
     let listed = engine.client.list_containers(Some(options));
     engine.call(QUICK, listed.map(understood)).await
@@ -177,9 +219,8 @@ pub(super) async fn unpause(engine: &Engine, owner: &Owner, name: &str) -> Resul
     }
 }
 
-/// What the engine says about a container of ours.
-fn read(found: &ContainerInspectResponse) -> Option<Found> {
-    let name = name_of(found);
+/// What the engine says about a container of ours that was made with this name.
+fn read(found: &ContainerInspectResponse, name: &str) -> Option<Found> {
     Some(Found {
         owner: labels::owner(&labels_of(found), name)?,
         name: name.to_owned(),

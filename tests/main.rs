@@ -12,6 +12,7 @@ mod docker;
 mod engine_faults;
 mod errors;
 mod guide;
+mod harm;
 mod house_rules;
 mod readme;
 mod service;

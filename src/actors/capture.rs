@@ -7,6 +7,7 @@
 //! Memory: two batches and one open line a stream, twice [`BATCH`] and twice
 //! 64 KiB, and [`JOIN_MAX`] for the agent's line.
 
+mod adopt;
 mod deadline;
 mod signals;
 
@@ -18,6 +19,7 @@ use crate::model::{ErrorCode, EventKind, RunState, RuntimeName, Spec, Timestamp,
 use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{Record, Shim, ShimError, Spool, SpoolError};
 use crate::runtime::{ExitInfo, Owner, PlaceState, Runtime, RuntimeError};
+use adopt::Met;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +30,6 @@ use tokio::time::Instant;
 pub(super) const BATCH: usize = 256 << 10;
 /// Longest line of an agent that is put together again to be understood.
 pub(super) const JOIN_MAX: usize = 8 << 20;
-/// How long a shim that should be there is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the engine's word on the end is waited for, once the shim's is there.
 const CONFIRMATION: Duration = Duration::from_secs(10);
 /// A stop that is overdue by so much, at a shim that does not answer, is left to the engine.
@@ -57,10 +57,10 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
     let attached = driver.attached.take().filter(ours);
     let (mut met, adopted) = match attached {
         Some(attached) => (Met::Shim(attached.shim), None),
-        None => adopt(driver, &dir).await?,
+        None => adopt::adopt(driver, number, place).await?,
     };
     fail_point!("capture.begun");
-    let spool = open(&dir, (ulid, number, place.attempt)).await?;
+    let spool = adopt::open(&dir, (ulid, number, place.attempt)).await?;
     let mut reading = Reading {
         tracker: Tracker::new(driver, number, place.attempt).await?,
         number,
@@ -92,60 +92,6 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
             Met::Dead => return reading.after_death(driver).await,
         };
     }
-}
-
-/// How a shim is met.
-enum Met {
-    /// It answers.
-    Shim(Shim),
-    /// It is there, but does not answer, or cannot be asked: frozen, or busy.
-    Mute,
-    /// Nobody listens any more.
-    Dead,
-}
-
-/// Takes over a run that another generation or daemon launched. Gives what is
-/// to be noted about it.
-async fn adopt(driver: &Driver, dir: &RunDir) -> Result<(Met, Option<String>), Over> {
-    let (met, message) = match connect(driver, dir, PATIENCE).await {
-        Ok(shim) => {
-            let who = match driver.link.again {
-                true => "what looked after this run failed; it goes on",
-                false => "a daemon that started later goes on with this run",
-            };
-            (Met::Shim(shim), who.to_owned())
-        }
-        Err(ShimError::Dead { .. }) => (Met::Dead, "the run ended while no daemon ran".to_owned()),
-        Err(ShimError::Displaced { .. }) => return Err(gone()),
-        Err(error) => {
-            let message = format!("the shim cannot be talked to yet ({error}); it is tried again");
-            (Met::Mute, message)
-        }
-    };
-    Ok((met, Some(message)))
-}
-
-/// Opens the spool. That this machine is short of something passes, and says
-/// nothing of what is in there.
-async fn open(dir: &RunDir, expect: (Ulid, u32, u32)) -> Result<Result<Spool, SpoolError>, Over> {
-    let mut failures = 0;
-    loop {
-        let dir = dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, expect));
-        match opened.await.map_err(|_| gone())? {
-            Err(SpoolError::Io { source, .. }) if failures < FAILURES_MAX => {
-                tracing::warn!(%source, "a spool cannot be opened now");
-                failures += 1;
-                tokio::time::sleep(ENGINE_RETRY).await;
-            }
-            other => return Ok(other),
-        }
-    }
-}
-
-async fn connect(driver: &Driver, dir: &RunDir, patience: Duration) -> Result<Shim, ShimError> {
-    let generation = driver.link.claim.generation;
-    Shim::connect(dir, driver.peer(None), generation, patience).await
 }
 
 async fn wait_for_end(
@@ -239,7 +185,10 @@ impl Reading {
                     match written {
                         Ok(length) => self.known = length,
                         Err(ShimError::Displaced { .. }) => return Err(gone()),
-                        Err(_) => return self.meet(driver).await.map(Some),
+                        Err(_) => {
+                            let met = adopt::meet(driver, self.number, &self.place).await;
+                            return met.map(Some);
+                        }
                     }
                 }
                 () = Driver::stop_asked(&mut published, self.number, sent) => {}
@@ -296,18 +245,6 @@ impl Reading {
         ShimError::Timeout { dir }
     }
 
-    async fn meet(&self, driver: &Driver) -> Result<Met, Over> {
-        match connect(driver, &self.dir, Duration::ZERO).await {
-            Ok(shim) => Ok(Met::Shim(shim)),
-            Err(ShimError::Displaced { .. }) => Err(gone()),
-            Err(ShimError::Dead { .. }) => Ok(Met::Dead),
-            Err(error) => {
-                tracing::warn!(session = %driver.link.ulid, %error, "a shim does not answer");
-                Ok(Met::Mute)
-            }
-        }
-    }
-
     /// Asks a shim that does not answer again and again, until it does or its
     /// container has ended. A stop wakes it; one that is overdue ends it.
     async fn mute(&mut self, driver: &mut Driver) -> Result<Met, Over> {
@@ -331,7 +268,7 @@ impl Reading {
                     self.unpause(driver, &owner).await;
                 }
             }
-            match self.meet(driver).await? {
+            match adopt::meet(driver, self.number, &self.place).await? {
                 Met::Mute => {}
                 met => return Ok(met),
             }
@@ -538,8 +475,10 @@ impl Reading {
             )
         });
         let container = &self.place.container;
-        // A plain process that was killed leaves nobody who could tell how its agent fared.
-        let exit = exit.filter(|_| driver.spec.runtime != RuntimeName::Local);
+        // A plain process that was killed leaves nobody who could tell how its agent
+        // fared; one that ended by itself says when.
+        let local = driver.spec.runtime == RuntimeName::Local;
+        let exit = exit.filter(|exit| !local || exit.finished.is_some());
         match exit {
             Some(exit) if running || self.tracker.has_started() => {
                 let code = u8::try_from(exit.code).unwrap_or(255);

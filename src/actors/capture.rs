@@ -10,6 +10,7 @@
 mod adopt;
 mod deadline;
 mod signals;
+mod silence;
 
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::tracker::{Ending, Flushed, Tracker};
@@ -73,6 +74,8 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         adopted,
         silent: false,
         timed_out: false,
+        began: Timestamp::now(),
+        silent_since: None,
         failures: 0,
     };
     match spool {
@@ -131,6 +134,10 @@ struct Reading {
     silent: bool,
     /// Its time was over, and it was told so.
     timed_out: bool,
+    /// When this daemon began to read it.
+    began: Timestamp,
+    /// Since when it was silent when that was noted last.
+    silent_since: Option<Timestamp>,
     /// So often in a row the system failed to read the spool.
     failures: u32,
 }
@@ -172,10 +179,12 @@ impl Reading {
             if self.tracker.is_finished() {
                 return Ok(None);
             }
+            self.keep_watch(driver).await?;
             let quiet_since = *quiet.get_or_insert_with(Instant::now);
             let silence = tokio::time::sleep_until(quiet_since + OPEN_LINE_FLUSH);
             let position = self.position();
-            let deadline = self.deadline(driver);
+            let deadline = self.deadline(driver).into_iter();
+            let deadline = deadline.chain(self.silence(driver)).min();
             let mut published = driver.link.published.clone();
             let sent = self.sent_stop;
             let dead = self.wait(driver);

@@ -16,6 +16,7 @@ use crate::store::Reader;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What the user settled for a home.
@@ -46,6 +47,17 @@ pub struct Settings {
     /// Bytes to be left free on the home's disk, and those of the journal and
     /// of sessions' files: with less, nothing new is dispatched. By default 256 MiB, or a twentieth of a small disk.
     pub min_free: Option<u64>,
+    /// What is done about agents that say nothing.
+    pub silence: Silence,
+}
+
+/// What is done about agents that say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Silence {
+    /// It is noted after this long; none for never.
+    pub after: Option<Duration>,
+    /// The run is stopped then.
+    pub stop: bool,
 }
 
 /// Shared by all actors of a home.

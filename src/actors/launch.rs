@@ -4,6 +4,10 @@
 //! by its labels. The run itself has an id that depends on session, run and
 //! attempt only, so a shim that has it already says so and runs nothing twice.
 
+mod told;
+
+pub(super) use told::was_told;
+
 use super::capture::Attached;
 use super::driver::{self, Driver, ENGINE_RETRY, Over};
 use super::environment;
@@ -12,20 +16,16 @@ use super::proxy;
 use crate::model::run::{Phase, Place};
 use crate::model::spec::ImageConfig;
 use crate::model::{
-    Blob, Error, ErrorCode, EventKind, How, RunRecord, RunState, RuntimeName, SessionRecord, Ulid,
+    Blob, Error, ErrorCode, EventKind, How, RunRecord, RunState, RuntimeName, SessionRecord,
 };
 use crate::runtime::session_dir::RunDir;
-use crate::runtime::shim::{
-    self, Control, Peer, Record, RecordBody, Shim, ShimError, Spool, SpoolError,
-};
-use crate::runtime::{BuildRequest, CreateRequest, Image, Owner, PlaceState, RuntimeError};
+use crate::runtime::shim::{self, Peer, Shim, ShimError};
+use crate::runtime::{BuildRequest, CreateRequest, Image, PlaceState, RuntimeError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A shim that does not answer for so long after its start is unreachable.
 const SHIM_PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of a dead shim's spool that are looked through at once.
-const SCAN: usize = 1 << 20;
 /// Build lines waiting to be recorded; the builder waits beyond.
 const BUILD_LINES: usize = 256;
 
@@ -392,7 +392,7 @@ async fn place_run(
     let id = run_id(driver.link.ulid, run.number, place.attempt);
     match found.map(|found| found.state) {
         Some(PlaceState::Running { .. }) => {}
-        Some(PlaceState::Exited(_)) => return after_death(&dir, &owner, id).await,
+        Some(PlaceState::Exited(_)) => return told::after_death(&dir, &owner, id).await,
         None | Some(PlaceState::Gone | PlaceState::Created) => {
             shim::prepare_run(&dir).map_err(|error| Failure::Run(internal(&error)))?;
             let mut request =
@@ -424,7 +424,7 @@ async fn place_run(
     let connected = Shim::connect(&dir, peer, generation, SHIM_PATIENCE).await;
     let shim = match connected {
         Ok(shim) => shim,
-        Err(ShimError::Dead { .. }) => return after_death(&dir, &owner, id).await,
+        Err(ShimError::Dead { .. }) => return told::after_death(&dir, &owner, id).await,
         // It may have the run since before, and be frozen or busy: it is asked again.
         Err(error @ (ShimError::Timeout { .. } | ShimError::Closed)) if !fresh => {
             return Err(Failure::Unavailable(error.to_string()));
@@ -468,64 +468,6 @@ async fn ended_at_once(driver: &Driver, name: &str, dir: &RunDir) -> Error {
         ErrorCode::ContainerFailed,
         format!("container {name}: {cause}"),
     )
-}
-
-/// A dead shim either had the run, or nothing happened and another attempt is
-/// safe. When its spool cannot tell, the agent may have worked: no other attempt.
-async fn after_death(dir: &RunDir, owner: &Owner, id: Ulid) -> Result<Placed, Failure> {
-    let (dir, expect) = (dir.clone(), (owner.session, owner.run, owner.attempt));
-    let accepted = tokio::task::spawn_blocking(move || has_accepted(&dir, expect, id)).await;
-    let why = match accepted {
-        Ok(Ok(true)) => return Ok(Placed::Accepted(None)),
-        Ok(Ok(false)) => return Ok(Placed::Again),
-        Ok(Err(error @ SpoolError::Io { .. })) => {
-            return Err(Failure::Unavailable(error.to_string()));
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    let message = format!("whether the agent was told anything is not known: {why}");
-    Err(Failure::Run(Error::new(ErrorCode::Gone, message)))
-}
-
-fn has_accepted(dir: &RunDir, expect: (Ulid, u32, u32), id: Ulid) -> Result<bool, SpoolError> {
-    let mut spool = match Spool::open(dir, expect) {
-        Err(SpoolError::Missing { .. }) => return Ok(false),
-        opened => opened?,
-    };
-    loop {
-        let records = spool.read(None, SCAN)?;
-        if records.is_empty() {
-            return Ok(false);
-        }
-        let of_run = |record: &Record| match &record.body {
-            RecordBody::Control {
-                control: Control::Accepted { id: known },
-                ..
-            } => *known == id,
-            RecordBody::Control { .. } | RecordBody::Output { .. } => false,
-        };
-        if records.iter().any(of_run) {
-            return Ok(true);
-        }
-    }
-}
-
-/// Whether the agent of a run that is being created was told anything, so that
-/// it cannot be said to have been taken back before it ran.
-pub(super) async fn was_told(driver: &Driver, number: u32, place: &Place) -> bool {
-    let owner = driver.owner(number, place.attempt);
-    let id = run_id(driver.link.ulid, number, place.attempt);
-    let dirs = driver.link.shared.session_dir(driver.link.ulid);
-    let dir = dirs.run(number, place.attempt);
-    let generation = driver.link.claim.generation;
-    match Shim::connect(&dir, driver.peer(None), generation, Duration::ZERO).await {
-        Ok(shim) => shim.hello().knows(id),
-        Err(ShimError::Dead { .. }) => {
-            matches!(after_death(&dir, &owner, id).await, Ok(Placed::Accepted(_)))
-        }
-        Err(_) => false,
-    }
 }
 
 async fn create_request(

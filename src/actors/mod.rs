@@ -58,7 +58,7 @@ mod watch;
 
 pub use admission::Load;
 pub use builds::PodBuild;
-pub use context::Settings;
+pub use context::{Settings, Silence};
 pub use follow::{Firehose, Follow};
 pub use handle::Handle;
 pub use measure::Measures;

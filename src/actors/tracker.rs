@@ -220,6 +220,12 @@ impl Tracker {
         self.position
     }
 
+    /// When the last byte was read from the program, by the shim's clock.
+    pub(super) fn heard(&self) -> Timestamp {
+        let heard = self.lines.iter().map(|channel| channel.heard);
+        heard.max().unwrap_or_default()
+    }
+
     pub(super) const fn has_started(&self) -> bool {
         self.started
     }

@@ -4,7 +4,7 @@
 
 use super::log::LogFormat;
 use super::settings::{Key, Origin, Setting, Source};
-use crate::actors::{Retention, Settings};
+use crate::actors::{Retention, Settings, Silence};
 use crate::client::Home;
 use crate::model::{Result, RuntimeName};
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ const MEMORY_PER_RUN: u64 = 1 << 30;
 const QUEUED_MAX: u32 = 10_000;
 const SESSION_PIDS: u32 = 4096;
 const IDLE_EXIT: Duration = Duration::from_secs(15 * 60);
+const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What the user settled, with defaults for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +50,14 @@ pub struct Config {
     pub min_free: Option<u64>,
     /// `[retention]`.
     pub retention: Retention,
+    /// `[agents]`: what is done about those that say nothing.
+    pub silence: Silence,
     /// Where what is not a default came from, by the key's name.
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 15] = [
+pub(super) const KEYS: [Key; 17] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -133,18 +136,44 @@ pub(super) const KEYS: [Key; 15] = [
         show: |config| config.session_pids.into(),
     },
     Key {
+        name: "agents.silent_after",
+        variable: "CLDPD_SILENT_AFTER",
+        about: "how long an agent may say nothing before that is noted; or never",
+        of_commands: false,
+        read: |config, text| {
+            config.silence.after = duration_or_never(text)?;
+            Ok(())
+        },
+        show: |config| match config.silence.after {
+            Some(time) => in_words(time).into(),
+            None => "never".into(),
+        },
+    },
+    Key {
+        name: "agents.on_silence",
+        variable: "CLDPD_ON_SILENCE",
+        about: "what is done then: note or stop",
+        of_commands: false,
+        read: |config, text| {
+            config.silence.stop = match text {
+                "note" => false,
+                "stop" => true,
+                _ => return Err("is neither note nor stop".to_owned()),
+            };
+            Ok(())
+        },
+        show: |config| match config.silence.stop {
+            true => "stop".into(),
+            false => "note".into(),
+        },
+    },
+    Key {
         name: "daemon.idle_exit",
         variable: "CLDPD_IDLE_EXIT",
         about: "how long the daemon stays with nothing to do; or never",
         of_commands: false,
         read: |config, text| {
-            config.idle_exit = match text {
-                "never" => None,
-                text => Some(
-                    duration(text)
-                        .ok_or("is no duration such as \"15m\", nor \"never\"".to_owned())?,
-                ),
-            };
+            config.idle_exit = duration_or_never(text)?;
             Ok(())
         },
         show: |config| match config.idle_exit {
@@ -267,6 +296,10 @@ impl Default for Config {
             detach_on_interrupt: false,
             min_free: None,
             retention: Retention::default(),
+            silence: Silence {
+                after: Some(SILENT_AFTER),
+                stop: false,
+            },
             origins: BTreeMap::new(),
         }
     }
@@ -289,6 +322,7 @@ impl Config {
             session_dir: self.session_dir.clone(),
             retention: self.retention,
             min_free: self.min_free,
+            silence: self.silence,
         }
     }
 
@@ -419,6 +453,12 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
+    unless_never(text, |text| {
+        duration(text).ok_or("is no duration such as \"15m\", nor \"never\"".to_owned())
+    })
 }
 
 /// A duration in the largest unit that says it exactly.

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 /// Who stops a run whose time is over.
 pub const BY_TIMEOUT: &str = "timeout";
+/// Who stops a run that was silent for too long.
+pub const BY_SILENCE: &str = "silence";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -511,6 +513,7 @@ pub fn outcome(
 fn asked_for(stop: &Stop) -> Outcome {
     match stop.by.as_str() {
         BY_TIMEOUT => Outcome::Timeout,
+        BY_SILENCE => Outcome::Idle,
         _ => Outcome::Stopped,
     }
 }

@@ -23,6 +23,7 @@ mod resume;
 mod search;
 mod security;
 mod signals;
+mod silence;
 mod space;
 mod stop;
 #[cfg(feature = "failpoints")]

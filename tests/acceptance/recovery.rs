@@ -2,7 +2,7 @@
 
 use crate::support::engine;
 use crate::support::events::{assert_dense, of_kind, only};
-use crate::support::{TestEnv, ticks};
+use crate::support::{TestEnv, numbered, ticks};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,33 @@ fn a047_what_ended_without_the_daemon_has_its_true_end() {
         finished[..15],
         "within seconds of the engine's word"
     );
+}
+
+#[test]
+fn a050_fifty_sessions_that_talk_at_once_lose_nothing() {
+    let env = TestEnv::new();
+    env.config("[limits]\nmax_parallel = 50\n");
+    let pod = env.local_pod("talk").plain().make();
+    // A thousand lines a second, for ten seconds.
+    let second = "[[lines 10]][[sleep 10]]".repeat(100);
+    let prompt = format!("{}[[exit 3]]", second.repeat(10));
+    let ids = env.start_many(&[&pod, "--count", "50", "--prompt", &prompt]);
+    assert_eq!(ids.len(), 50);
+    // Lists are answered meanwhile, with all of them in it.
+    env.await_line(&ids[49], "line 0000010");
+    let rows = env.cldpd(["sessions", "--json"]).run().json();
+    assert_eq!(rows.as_array().map(Vec::len), Some(50));
+    let waited = ids.iter().map(|id| env.cldpd(["wait", id]).spawn());
+    for wait in waited.collect::<Vec<_>>() {
+        wait.finish().code(3);
+    }
+    let expected = numbered(10).repeat(1000);
+    for id in &ids {
+        assert!(env.said(id) == expected, "{id} lost or doubled something");
+        assert_eq!(env.session(id)["state"], "ended");
+    }
+    let verified = env.cldpd(["journal", "verify", "--json"]).run().json();
+    assert_eq!(verified["damage"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]

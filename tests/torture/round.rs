@@ -86,6 +86,8 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
         errands: Vec::new(),
         armed: String::new(),
     };
+    // The one of the round before is not armed.
+    life::kill_all(env);
     let lives = 3 + round.dice.roll(3);
     let mut died = Vec::new();
     for number in 0..lives {

@@ -1,4 +1,4 @@
-use super::super::context::Settings;
+use super::super::context::{Settings, Silence};
 use super::super::handle::Handle;
 use super::super::space::Retention;
 use super::super::system::System;
@@ -22,6 +22,7 @@ fn settings(home: &Path) -> Settings {
         session_dir: None,
         retention: Retention::default(),
         min_free: Some(0),
+        silence: Silence::default(),
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn removed(record: &SessionRecord, complete: bool, message: Option<St
 }
 
 /// The name of the image that a session's pod had.
-fn spec_image(shared: &Shared, record: &SessionRecord) -> Option<String> {
+pub(super) fn spec_image(shared: &Shared, record: &SessionRecord) -> Option<String> {
     let first = shared
         .reader
         .events(record.ulid, 0, 1)
@@ -216,14 +216,14 @@ fn needs_values(record: &SessionRecord, run: u32) -> bool {
     })
 }
 
-fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
+pub(super) fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
         .collect()
 }
 
-fn is_old(path: &Path) -> bool {
+pub(super) fn is_old(path: &Path) -> bool {
     let modified = std::fs::symlink_metadata(path).and_then(|meta| meta.modified());
     modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > DISPATCHING))
 }
@@ -258,7 +258,7 @@ async fn sweep_runtime(
     Ok(())
 }
 
-fn is_needed(record: &SessionRecord, found: &Found) -> bool {
+pub(super) fn is_needed(record: &SessionRecord, found: &Found) -> bool {
     let (run, attempt) = (found.owner.run, found.owner.attempt);
     if record.removed.is_some() {
         return false;

@@ -216,7 +216,8 @@ fn standing(record: &SessionRecord) -> Standing {
         RunState::Live { .. } => None,
     });
     match (record.removed, current) {
-        (Some(_), _) => ("removed", outcome),
+        (Some(true), _) => ("removed", outcome),
+        (Some(false), _) => ("removing", outcome),
         (None, Some(run)) => (run.state.name(), outcome),
         (None, None) => ("queued", None),
     }

@@ -46,6 +46,8 @@ pub struct Handle {
     naming: Arc<tokio::sync::Mutex<()>>,
     /// Whoever imports looks what is here, and is alone then.
     pub(super) imports: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever cleans up, or says what would go, is alone.
+    pub(super) cleanups: Arc<tokio::sync::Mutex<()>>,
     /// Whoever looks through the journal is alone.
     pub(super) looks: Arc<tokio::sync::Mutex<()>>,
 }
@@ -68,6 +70,7 @@ impl Handle {
             requests: Turns::default(),
             resumes: Turns::default(),
             imports: Arc::default(),
+            cleanups: Arc::default(),
             looks: Arc::default(),
             naming: Arc::default(),
         }
@@ -337,7 +340,7 @@ impl Handle {
         })
     }
 
-    async fn remove_things(&self, ulid: Ulid) -> Result<Option<String>> {
+    pub(super) async fn remove_things(&self, ulid: Ulid) -> Result<Option<String>> {
         let record = self.load(ulid)?;
         if record.removed == Some(true) {
             return Ok(None);
@@ -378,6 +381,7 @@ impl Handle {
 
     /// Removes what is due, as `keep` and unfinished removals have it.
     pub(super) async fn sweep(&self) {
+        let _turn = self.cleanups.lock().await;
         cleanup::sweep(&self.shared).await;
         let now = Timestamp::now();
         let reader = self.shared.reader.clone();

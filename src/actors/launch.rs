@@ -64,7 +64,6 @@ pub(super) async fn build(
     first.push(EventKind::BuildStarted { attempt, tag });
     driver.link.record(number, first).await?;
     fail_point!("launch.building");
-
     let began = Instant::now();
     let (sender, mut lines) = mpsc::channel::<Vec<u8>>(BUILD_LINES);
     let runtime = driver.runtime.clone();

@@ -31,6 +31,7 @@ mod environment;
 mod exec;
 mod files;
 mod follow;
+mod gc;
 mod giving_up;
 mod handle;
 mod hub;

@@ -62,7 +62,8 @@ pub(super) fn session(
 
 fn state(record: &SessionRecord) -> &'static str {
     match (record.removed, record.current_run()) {
-        (Some(_), _) => "removed",
+        (Some(true), _) => "removed",
+        (Some(false), _) => "removing",
         // What it was doing then it does elsewhere, if at all.
         (None, Some(run)) if record.imported.is_some() && !run.state.is_ended() => "imported",
         (None, Some(run)) => run.state.name(),

@@ -169,6 +169,7 @@ pub fn states() -> impl Iterator<Item = &'static str> {
         "running",
         "stopping",
         "ended",
+        "removing",
         "removed",
         "imported",
         "damaged",

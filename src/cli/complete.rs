@@ -148,7 +148,7 @@ fn sessions(home: Option<&Home>, wanted: Wanted) -> Vec<CompletionCandidate> {
     let found: Vec<SessionView> = ask(home)
         .into_iter()
         .filter(|session| match (wanted, session.state.as_str()) {
-            (Wanted::Live, "ended" | "removed") | (Wanted::Ended, "removed") => false,
+            (Wanted::Live, "ended" | "removing" | "removed") | (Wanted::Ended, "removed") => false,
             (Wanted::Ended, state) => state == "ended",
             (Wanted::Live | Wanted::All, _) => true,
         })

@@ -163,8 +163,8 @@ fn plain_state(session: &SessionView, now: Timestamp) -> String {
         }
         ("ended", ..) => ended(session, now),
         // How it ended is what one comes back for.
-        ("removed", ..) if session.outcome.is_some() => {
-            format!("{}, removed", ended(session, now))
+        ("removing" | "removed", ..) if session.outcome.is_some() => {
+            format!("{}, {state}", ended(session, now))
         }
         _ => state.to_owned(),
     }

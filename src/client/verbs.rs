@@ -10,10 +10,10 @@ use super::stream::{
     BuildFeed, EventStream, Firehose, Patience, SearchFeed, SessionFeed, follow, once,
 };
 use crate::model::api::{
-    Check, DaemonStatus, DaemonStopRequest, EventsQuery, FirehoseEvent, FirehoseQuery, Inspection,
-    KillRequest, ListQuery, PodBuildEvent, PodBuildRequest, PodView, RemoveRequest, RemoveResponse,
-    ResumeRequest, ResumeResponse, SearchItem, SearchQuery, SessionView, StartRequest,
-    StartResponse, StopRequest, StopResponse, WaitResponse,
+    Check, DaemonStatus, DaemonStopRequest, EventsQuery, FirehoseEvent, FirehoseQuery, GcReport,
+    Inspection, KillRequest, ListQuery, PodBuildEvent, PodBuildRequest, PodView, RemoveRequest,
+    RemoveResponse, ResumeRequest, ResumeResponse, SearchItem, SearchQuery, SessionView,
+    StartRequest, StartResponse, StopRequest, StopResponse, WaitResponse,
 };
 use crate::model::{Error, ErrorCode, Result, SessionEvent};
 use hyper::Method;
@@ -233,5 +233,21 @@ impl Client {
     /// As the module says.
     pub async fn doctor(&self) -> Result<Vec<Check>> {
         self.call(&Exchange::new(Method::GET, &["doctor"])).await
+    }
+
+    /// What nobody needs any more. Removes nothing.
+    ///
+    /// # Errors
+    /// As the module says.
+    pub async fn gc_plan(&self) -> Result<GcReport> {
+        self.call(&Exchange::new(Method::GET, &["gc"])).await
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// As the module says. What could not be removed is no error of the request.
+    pub async fn gc(&self) -> Result<GcReport> {
+        self.call(&Exchange::new(Method::POST, &["gc"])).await
     }
 }

@@ -152,7 +152,7 @@ fn sessions(page: &mut Page, measures: &Measures) {
         "gauge",
         "Sessions in the journal, by state.",
     );
-    for state in STATES.into_iter().chain(["ended", "removed"]) {
+    for state in STATES.into_iter().chain(["ended", "removing", "removed"]) {
         page.sample("cldpd_sessions", &[("state", state)], count(state));
     }
     page.family(

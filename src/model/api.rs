@@ -33,8 +33,10 @@
 //! | `GET /v1/journal/export?session=…` | [`ExportQuery`] → lines of JSON, ended by [`Exported`] |
 //! | `POST /v1/journal/import` | these lines → [`Imported`] |
 //! | `GET /v1/doctor` | → `[Check]` |
+//! | `GET /v1/gc`, `POST /v1/gc` | → [`GcReport`]: what would go, what went |
 
 mod files;
+mod gc;
 mod journal;
 mod pods;
 mod queries;
@@ -43,6 +45,7 @@ mod sessions;
 mod space;
 
 pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
+pub use gc::{GcItem, GcKind, GcReport};
 pub use journal::{Exported, Finding, Imported, Rebuilt, Verified, VerifyEvent};
 pub use pods::{PodBuildEvent, PodBuildRequest, PodView};
 pub(crate) use queries::SEPARATOR;

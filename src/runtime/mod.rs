@@ -280,6 +280,39 @@ pub struct Found {
     pub volumes: Vec<(String, String)>,
 }
 
+/// Something in an engine that carries a home's labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Belonging {
+    /// The engine's id of it; of a volume its name.
+    pub id: String,
+    /// Its name as people know it.
+    pub name: String,
+    /// What it is.
+    pub what: Belongs,
+    /// Ids of what rests on it, of whomever that is: it cannot go before them.
+    pub users: Vec<String>,
+}
+
+/// What belongs to a home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Belongs {
+    /// A session's container.
+    Container(Found),
+    /// An image of a session's container.
+    Snapshot(Ulid),
+    /// An image that was built here, of this pod; `replaced` by a newer one.
+    Image {
+        /// The pod's name.
+        pod: String,
+        /// It has no name any more.
+        replaced: bool,
+    },
+    /// A session's volume.
+    Volume(Ulid),
+    /// A container for looking or deleting, of a daemon that died over it.
+    Helper,
+}
+
 /// A place where sessions run.
 ///
 /// Every call may be repeated: what is there already is found by its labels,
@@ -344,6 +377,28 @@ pub trait Runtime: Send + Sync {
 
     /// All containers of this home.
     async fn list(&self, home: HomeId) -> Result<Vec<Found>>;
+
+    /// All that this home has there.
+    async fn belongings(&self, home: HomeId) -> Result<Vec<Belonging>> {
+        let belonging = |found: Found| Belonging {
+            id: found.id.clone(),
+            name: found.name.clone(),
+            what: Belongs::Container(found),
+            users: Vec::new(),
+        };
+        let all = self.list(home).await?;
+        Ok(all.into_iter().map(belonging).collect())
+    }
+
+    /// Removes one of them, if it is still what it was and nobody uses it.
+    async fn discard(&self, one: &Belonging) -> Result<()> {
+        match &one.what {
+            Belongs::Container(found) => self.remove(&found.owner, &found.name, false).await,
+            Belongs::Snapshot(_) | Belongs::Image { .. } | Belongs::Volume(_) | Belongs::Helper => {
+                Ok(())
+            }
+        }
+    }
 
     /// Waits until it has ended, and says how. `None` when it is gone.
     async fn wait(&self, owner: &Owner, name: &str) -> Result<Option<ExitInfo>>;

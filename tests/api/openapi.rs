@@ -250,6 +250,8 @@ fn real_answers_fit_their_descriptions() {
     api.ask_query("POST", "/v1/journal/import", &[], "", None, 500);
     api.ask_query("GET", "/v1/journal", &[], "?count=1&age=1", None, 200);
     api.ask("POST", "/v1/journal/compact", &[], None);
+    api.ask("GET", "/v1/gc", &[], None);
+    api.ask("POST", "/v1/gc", &[], None);
     // Errors, by their statuses.
     api.ask_query("GET", one, &["nobody"], "", None, 404);
     api.ask_query("GET", "/v1/pods/{name}", &["nobody"], "", None, 404);

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod events;
 mod exec;
+mod gc;
 mod help;
 mod inspect;
 mod journal;
@@ -65,6 +66,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Remove what ended sessions left
     Rm(rm::Args),
+    /// Show, and remove, what nobody needs any more
+    Gc(gc::Args),
     /// List pods
     Pods(pods::Args),
     /// Make, show and check pods
@@ -131,6 +134,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Cp(args) => cp::run(context, args).await,
         Command::Inspect(args) => inspect::run(context, args).await,
         Command::Rm(args) => rm::run(context, args).await,
+        Command::Gc(args) => gc::run(context, args).await,
         Command::Pods(args) => pods::run(context, args).await,
         Command::Pod(command) => pod::run(context, command).await,
         Command::Daemon(command) => daemon::manage(context, command).await,

@@ -165,7 +165,8 @@ async fn chosen(
     let mut targets = client.sessions(&query).await?;
     targets.retain(|session| match session.state.as_str() {
         "removed" => args.history && old_enough(session, age, now),
-        "ended" => old_enough(session, age, now),
+        // One whose removal was not finished is removed to the end.
+        "ended" | "removing" => old_enough(session, age, now),
         // Only what has ended has an age.
         _ if age.is_some() => false,
         _ => {

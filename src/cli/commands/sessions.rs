@@ -151,7 +151,7 @@ fn labels(session: &SessionView) -> String {
 
 fn style(session: &SessionView) -> Option<Style> {
     match (session.state.as_str(), &session.outcome) {
-        ("removed", _) => Some(Style::Dim),
+        ("removing" | "removed", _) => Some(Style::Dim),
         ("ended", Some(Outcome::Success)) => Some(Style::Good),
         ("ended", Some(Outcome::Stopped | Outcome::Cancelled | Outcome::Interrupted)) => {
             Some(Style::Warning)

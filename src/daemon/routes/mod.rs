@@ -7,6 +7,7 @@ pub(super) mod daemon;
 mod doctor;
 mod events;
 mod exec;
+mod gc;
 mod inspect;
 mod journal;
 mod kill;
@@ -53,6 +54,8 @@ pub(super) fn table() -> Vec<Endpoint> {
         daemon::show(),
         daemon::end(),
         doctor::endpoint(),
+        gc::plan(),
+        gc::endpoint(),
         journal::verify(),
         journal::export(),
         journal::import(),

@@ -6,6 +6,7 @@
 
 mod account;
 mod archive;
+mod belongings;
 mod build;
 mod container;
 mod context;
@@ -39,7 +40,7 @@ mod watch;
 pub use endpoint::DockerConfig;
 
 use super::{
-    BuildRequest, Chunks, CreateRequest, EngineInfo, ExitInfo, Found, Happenings, Image,
+    Belonging, BuildRequest, Chunks, CreateRequest, EngineInfo, ExitInfo, Found, Happenings, Image,
     ImageConfig, Owner, Result, Runtime, Upload,
 };
 use crate::model::api::{Check, PathStat};
@@ -186,6 +187,15 @@ impl Runtime for Docker {
 
     async fn list(&self, home: HomeId) -> Result<Vec<Found>> {
         place::list(&*self.engine().await?, home).await
+    }
+
+    async fn belongings(&self, home: HomeId) -> Result<Vec<Belonging>> {
+        let engine = self.engine().await?;
+        belongings::list(&engine, home, &self.images, &self.promised).await
+    }
+
+    async fn discard(&self, one: &Belonging) -> Result<()> {
+        belongings::discard(&*self.engine().await?, one).await
     }
 
     async fn wait(&self, owner: &Owner, name: &str) -> Result<Option<ExitInfo>> {

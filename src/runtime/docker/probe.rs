@@ -20,7 +20,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 const NAME: &str = "docker files";
 /// The label of what belongs to a probe.
-const PROBE: &str = "cldpd.probe";
+pub(super) const PROBE: &str = "cldpd.probe";
 
 /// Starts a container with a directory beneath `sessions`, and greets it there.
 pub(super) async fn files(engine: &Engine, home: HomeId, shim: &[u8], sessions: &Path) -> Check {

@@ -20,7 +20,7 @@ const TARGET: &str = "/.cldpd/purge";
 /// For deleting a great many files.
 const LONG: Duration = Duration::from_secs(3600);
 /// The label of what belongs to a purge.
-const PURGE: &str = "cldpd.purge";
+pub(super) const PURGE: &str = "cldpd.purge";
 
 /// Deletes `dir`, which has to lie in `sessions`.
 pub(super) async fn beneath(sessions: &Path, dir: &Path) -> Result<Option<Refused>> {

@@ -179,7 +179,7 @@ async fn remove_snapshots(engine: &Engine, home: HomeId, session: Ulid) -> Resul
 
 /// Whether a tag is one that [`snapshot`] is given; an engine may put its own
 /// registry before it.
-fn is_snapshot(tag: &str) -> bool {
+pub(super) fn is_snapshot(tag: &str) -> bool {
     let name = tag.rsplit('/').next().unwrap_or(tag);
     name.starts_with("cldpd-snapshot:")
 }

@@ -45,7 +45,7 @@ impl Promised {
         }
     }
 
-    fn holds(&self, image: &str) -> bool {
+    pub(super) fn holds(&self, image: &str) -> bool {
         self.lock()
             .get(image)
             .is_some_and(|(_, since)| since.elapsed() < PATIENCE)

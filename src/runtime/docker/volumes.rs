@@ -114,7 +114,7 @@ pub(super) async fn remove(
     Ok(())
 }
 
-fn failed(error: RuntimeError) -> RuntimeError {
+pub(super) fn failed(error: RuntimeError) -> RuntimeError {
     match error {
         RuntimeError::Container { cause, .. } => RuntimeError::Container {
             container: "its volumes".to_owned(),

@@ -187,10 +187,14 @@ impl GeminiReader {
     }
 }
 
-/// What a cache had is a part of the input tokens.
+/// What a cache had is a part of the input tokens. Thinking is no part of the output
+/// tokens, but of the total.
 fn used(stats: Raw<'_>) -> Usage {
-    let numbers = json::members(stats, ["input_tokens", "output_tokens", "cached"]);
-    let [input, output, cache_read] = numbers.map(json::number).map(Option::unwrap_or_default);
+    let keys = ["input_tokens", "output_tokens", "total_tokens", "cached"];
+    let numbers = json::members(stats, keys);
+    let [input, output, total, cache_read] =
+        numbers.map(json::number).map(Option::unwrap_or_default);
+    let output = output.max(total.saturating_sub(input));
     Usage {
         input: input.saturating_sub(cache_read),
         output,

@@ -153,7 +153,9 @@ pub(super) fn api_error(message: &str, status: Option<u64>) -> Outcome {
         "econnre",
         "fetch failed",
         "error sending request",
+        "api error: terminated",
         "overloaded",
+        "high demand",
     ];
     if broken.iter().any(|word| lower.contains(word)) {
         return Outcome::ApiError {
@@ -164,10 +166,13 @@ pub(super) fn api_error(message: &str, status: Option<u64>) -> Outcome {
     Outcome::Failed
 }
 
-/// The HTTP status of a failure that a message names: `status 429`, `last status: 500`.
+/// The HTTP status of a failure that a message names: `status 429`, `last status: 500`,
+/// `{"code":401`.
 fn status_in(message: &str) -> Option<u16> {
     let lower = message.to_ascii_lowercase();
-    lower.match_indices("status").find_map(|(at, word)| {
+    let named = lower.match_indices("status");
+    let mut named = named.chain(lower.match_indices("\"code\":"));
+    named.find_map(|(at, word)| {
         let after = lower.get(at + word.len()..)?;
         let after = after.trim_start_matches(|c: char| {
             c.is_ascii_whitespace() || matches!(c, ':' | '"' | '=' | '(' | '_')
@@ -208,6 +213,21 @@ mod tests {
             Outcome::ApiError {
                 status: None,
                 retryable: true
+            }
+        );
+        let words = [
+            "[API Error: terminated]",
+            "We’re currently experiencing high demand, which may cause temporary errors.",
+        ];
+        for words in words {
+            assert_eq!(api_error(words, None), cut_off);
+        }
+        let in_json = r#"[API Error: {"error":{"code":401,"status":"UNAUTHENTICATED"}}]"#;
+        assert_eq!(
+            api_error(in_json, None),
+            Outcome::ApiError {
+                status: Some(401),
+                retryable: false
             }
         );
         assert_eq!(api_error("no such file", None), Outcome::Failed);

@@ -493,8 +493,11 @@ pub fn outcome(
     if oom_killed {
         return Outcome::Oom;
     }
-    if signal.is_some() {
-        return Outcome::Killed;
+    match signal.as_deref() {
+        // Not every agent catches it.
+        Some("SIGINT") if interrupted => return Outcome::Interrupted,
+        Some(_) => return Outcome::Killed,
+        None => {}
     }
     match said {
         Some(AgentEvent::Result { outcome, .. }) => match outcome {

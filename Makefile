@@ -13,11 +13,11 @@ TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 ROUNDS ?= 10
 SEED ?= 1
 
-.PHONY: help build test torture lint demo bench docker clean
+.PHONY: help build test test-agents torture lint demo bench docker clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
-		sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1  \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
+		sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1  \2/p' Makefile
 
 build: ## build the command, for every day
 	$(CARGO) build --locked
@@ -28,6 +28,13 @@ test: ## run everything, on real engines too: finds them, or installs and starts
 	./scripts/strace.sh
 	./scripts/systemd.sh
 	$(CARGO) test --locked --features failpoints --no-fail-fast -- --test-threads=$(TEST_THREADS)
+	$(MAKE) test-agents
+
+test-agents: ## of that, what runs the real agents: Claude Code, Codex, opencode, Gemini CLI
+	./scripts/engine.sh
+	./scripts/agents.sh
+	$(CARGO) build --locked --features failpoints --example mock-api
+	$(CARGO) test --locked --features failpoints --no-fail-fast --test agents -- --test-threads=$(TEST_THREADS)
 
 torture: ## kill the daemon again and again while sessions run: ROUNDS=n SEED=s
 	./scripts/engine.sh
@@ -37,6 +44,7 @@ torture: ## kill the daemon again and again while sessions run: ROUNDS=n SEED=s
 lint: ## formatting, clippy and documentation with warnings denied, scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test agents -- -D warnings
 	$(CARGO) clippy --locked --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	for script in scripts/*.sh .ci/run; do bash -n "$$script" || exit 1; done

@@ -1,5 +1,7 @@
 //! What the tests of all agents need.
 
+mod recordings;
+
 use super::{Agent, Before, Invocation, Reader};
 use crate::model::spec::PodSpec;
 use crate::model::{AgentEvent, AgentKind, PodName, RuntimeName, Spec, Usage};

@@ -1,0 +1,133 @@
+//! Claude Code.
+
+use crate::agent::CLAUDE;
+use crate::cases;
+use crate::ledger::Told;
+use crate::recording::record;
+use crate::world::World;
+use serde_json::{Value, json};
+
+#[test]
+fn a_prompt_its_tools_and_the_next_one() {
+    let [first, _] = cases::tools_and_resume(&CLAUDE);
+    assert_eq!(first.agent_events("init")[0]["version"], CLAUDE.version());
+    assert_eq!(first.agent_events("thinking")[0]["text"], "Where am I?");
+    assert_eq!(first.agent_events("tool_result")[1]["is_error"], true);
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with() {
+    let (first, second, _) = cases::killed_and_resumed(&CLAUDE);
+    second.tells_all();
+    // What it says of an answer before its end is the first token.
+    let (shown, dispensed) = (Told::shown(&first.events), &first.dispensed);
+    assert_eq!(
+        (shown.input, shown.cache_read, shown.cache_write),
+        (dispensed.input, dispensed.cache_read, dispensed.cache_write)
+    );
+    assert_eq!(shown.output, 2);
+}
+
+#[test]
+fn an_interrupted_run_is_no_success() {
+    let run = cases::interrupted(&CLAUDE);
+    assert_eq!(run.code, 0, "that is what it exits with");
+    run.tells_all();
+}
+
+#[test]
+fn a_stopped_run_says_no_last_word() {
+    let run = cases::stopped(&CLAUDE);
+    assert_eq!(run.code, 143);
+}
+
+#[test]
+fn an_error_401_is_told() {
+    let outcome = json!(["api_error", 401, false]);
+    let run = cases::refused(&CLAUDE, "error-401", "[[error: 401 no such key]]", outcome);
+    run.tells_figures();
+}
+
+#[test]
+fn an_error_429_is_told() {
+    let outcome = json!(["api_error", 429, true]);
+    let run = cases::refused(&CLAUDE, "error-429", "[[error: 429 slower]]", outcome);
+    run.tells_figures();
+}
+
+#[test]
+fn an_error_500_is_told() {
+    let outcome = json!(["api_error", 500, true]);
+    let run = cases::refused(&CLAUDE, "error-500", "[[error: 500 broken]]", outcome);
+    run.tells_figures();
+}
+
+#[test]
+fn a_cut_connection_is_told() {
+    let outcome = json!(["api_error", null, true]);
+    cases::refused(&CLAUDE, "cut", "[[drop]]", outcome);
+}
+
+#[test]
+fn an_answer_that_just_ends_is_no_success() {
+    let world = World::new(&CLAUDE);
+    let (_, run) = world.run("[[end]]");
+    assert_ne!(run.outcome, json!("success"));
+    record(&CLAUDE, "ended-early", &[&run]);
+}
+
+#[test]
+fn what_it_tries_again_by_itself_is_a_success() {
+    let run = cases::retried(&CLAUDE, "[[error: 529 x1]] [[error: 500 x1]]");
+    let retries = run.agent_events("retry");
+    let statuses: Vec<&Value> = retries.iter().map(|event| &event["status"]).collect();
+    assert_eq!(statuses, [529, 500]);
+}
+
+#[test]
+fn turns_run_out() {
+    let world = World::with(&CLAUDE, json!({"args": ["--max-turns", "1"]}));
+    let (_, run) = world.run("[[bash: echo 1]] [[bash: echo 2]] [[say: never]]");
+    let run = run.outcome(json!("max_turns")).tells_all();
+    record(&CLAUDE, "max-turns", &[&run]);
+}
+
+#[test]
+fn a_budget_runs_out() {
+    let world = World::with(&CLAUDE, json!({"args": ["--max-budget-usd", "0.015"]}));
+    let prompt = "[[tokens: 100 50 0 0]] [[bash: echo 1]] \
+                  [[tokens: 5000 100 1000 200]] [[bash: echo 2]] [[say: never]]";
+    let (_, run) = world.run(prompt);
+    // What it reports of tokens is without the last answer, its price is with it.
+    let run = run.outcome(json!("budget")).tells_all();
+    record(&CLAUDE, "max-budget", &[&run]);
+}
+
+#[test]
+fn a_sub_agent_is_counted_once() {
+    let world = World::new(&CLAUDE);
+    let task = json!({
+        "description": "look around",
+        "prompt": "[[bash: echo inner]] [[say: Inside.]]",
+        "subagent_type": "general-purpose",
+    });
+    let (_, run) = world.run(&format!("[[tool: Task {task}]] [[say: Outside.]]"));
+    let run = run.outcome(json!("success"));
+    assert_eq!(Told::shown(&run.events).figures(), run.dispensed.figures());
+    let uses = run.agent_events("tool_use");
+    let inside: Vec<bool> = uses.iter().map(|e| e["parent"].is_string()).collect();
+    assert_eq!(inside, [false, true]);
+    record(&CLAUDE, "sub-agent", &[&run]);
+}
+
+#[test]
+fn an_answer_of_2_mib_is_whole() {
+    cases::long_answer(&CLAUDE, |lines| {
+        let mut results = lines.iter().filter(|line| line["type"] == "result");
+        let result = results.next().and_then(|line| line["result"].as_str());
+        result.unwrap_or_default().to_owned()
+    });
+}
+
+// Steering a run that works: `resume --how steer`. What is said to it while it works is
+// to be in the same run, and in the figures once.

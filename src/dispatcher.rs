@@ -1,22 +1,24 @@
 //! The library's front door: dispatching sessions and following them, through
 //! the home's daemon or in this process.
 
-use crate::actors::{Firehose, Follow, Handle, Search, System};
-use crate::client::{Client, EventStream, Home, Launcher};
+mod streams;
+
+pub use streams::{AllEvents, Events, Found};
+
+use crate::actors::{Handle, System};
+use crate::client::{Client, Home, Launcher};
 use crate::daemon::Config;
 use crate::model::api::{
-    EventsQuery, FirehoseEvent, FirehoseQuery, Inspection, ListQuery, RemoveRequest,
-    RemoveResponse, ResumeHow, ResumeRequest, RunEnd, SearchItem, SearchQuery, SessionView,
-    StartRequest, StopRequest, StopResponse, Task,
+    EventsQuery, FirehoseQuery, Inspection, ListQuery, RemoveRequest, RemoveResponse, ResumeHow,
+    ResumeRequest, RunEnd, SearchQuery, SessionView, StartRequest, StatsQuery, StatsRow,
+    StopRequest, StopResponse, Task,
 };
-use crate::model::{
-    AgentKind, Blob, Error, ErrorCode, Result, RuntimeName, SessionEvent, SessionId, Ulid,
-};
-use futures::StreamExt as _;
+use crate::model::{AgentKind, Blob, Error, ErrorCode, Result, RuntimeName, SessionId, Ulid};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use streams::{AllFeed, Feed, Finder};
 use tokio::sync::oneshot;
 
 /// Dispatches sessions of one home. Cheap to clone.
@@ -95,6 +97,17 @@ impl Dispatcher {
         match &self.inner {
             Inner::Daemon(client) => client.sessions(&query).await,
             Inner::Here(host) => host.handle.list(query).await,
+        }
+    }
+
+    /// What agents used, added up over the runs that `query` asks for.
+    ///
+    /// # Errors
+    /// When the daemon or the journal fails.
+    pub async fn stats(&self, query: StatsQuery) -> Result<Vec<StatsRow>> {
+        match &self.inner {
+            Inner::Daemon(client) => client.stats(&query).await,
+            Inner::Here(host) => host.handle.stats(query).await,
         }
     }
 
@@ -407,103 +420,6 @@ impl Session {
         match &self.dispatcher.inner {
             Inner::Daemon(client) => client.remove(&target, &request).await,
             Inner::Here(host) => host.handle.remove(&target, request).await,
-        }
-    }
-}
-
-/// What a search finds, one after the other.
-pub struct Found(Finder);
-
-enum Finder {
-    Daemon(EventStream<SearchItem>),
-    Here {
-        search: Box<Search>,
-        batch: std::vec::IntoIter<SearchItem>,
-    },
-}
-
-impl Found {
-    /// The next item; none at the end.
-    ///
-    /// # Errors
-    /// When the daemon or the journal fails.
-    pub async fn next(&mut self) -> Result<Option<SearchItem>> {
-        match &mut self.0 {
-            Finder::Daemon(stream) => stream.next().await.transpose(),
-            Finder::Here { search, batch } => loop {
-                if let Some(item) = batch.next() {
-                    return Ok(Some(item));
-                }
-                match search.next().await? {
-                    Some(items) => *batch = items.into_iter(),
-                    None => return Ok(None),
-                }
-            },
-        }
-    }
-}
-
-/// A session's events, one after the other.
-pub struct Events(Feed);
-
-enum Feed {
-    Daemon(Box<EventStream<SessionEvent>>),
-    Here {
-        follow: Box<Follow>,
-        batch: std::vec::IntoIter<SessionEvent>,
-    },
-}
-
-impl Events {
-    /// The next one; none when there will be no more.
-    ///
-    /// # Errors
-    /// When the daemon or the journal fails.
-    pub async fn next(&mut self) -> Result<Option<SessionEvent>> {
-        match &mut self.0 {
-            Feed::Daemon(stream) => stream.next().await.transpose(),
-            Feed::Here { follow, batch } => loop {
-                if let Some(event) = batch.next() {
-                    return Ok(Some(event));
-                }
-                match follow.next().await? {
-                    Some(events) => *batch = events.into_iter(),
-                    None => return Ok(None),
-                }
-            },
-        }
-    }
-}
-
-/// Events of all sessions, one after the other.
-pub struct AllEvents(AllFeed);
-
-enum AllFeed {
-    Daemon(Box<EventStream<FirehoseEvent>>),
-    Here {
-        firehose: Box<Firehose>,
-        batch: std::vec::IntoIter<FirehoseEvent>,
-    },
-}
-
-impl AllEvents {
-    /// The next one; none when there will be no more. Its `cursor` is where a
-    /// later [`Dispatcher::events`] goes on.
-    ///
-    /// # Errors
-    /// When the daemon or the journal fails.
-    pub async fn next(&mut self) -> Result<Option<FirehoseEvent>> {
-        match &mut self.0 {
-            AllFeed::Daemon(stream) => stream.next().await.transpose(),
-            AllFeed::Here { firehose, batch } => loop {
-                if let Some(event) = batch.next() {
-                    return Ok(Some(event));
-                }
-                match firehose.next().await? {
-                    Some(events) => *batch = events.into_iter(),
-                    None => return Ok(None),
-                }
-            },
         }
     }
 }

@@ -48,6 +48,7 @@ mod search;
 mod session;
 mod session_root;
 mod space;
+mod stats;
 mod supervisor;
 mod system;
 mod tally;

@@ -73,17 +73,21 @@ fn state(record: &SessionRecord) -> &'static str {
 
 /// What its agent used in all its runs; nothing where it said nothing.
 fn used(record: &SessionRecord) -> Option<Usage> {
-    let of_run = |run: &RunRecord| match &run.result {
+    let runs = record.runs.iter().map(used_in);
+    let used = runs.fold(Usage::default(), |sum, usage| sum.plus(&usage));
+    Some(used).filter(|used| !used.is_empty())
+}
+
+/// What its agent used in a run.
+pub(super) fn used_in(run: &RunRecord) -> Usage {
+    match &run.result {
         // Of before usage was recorded by itself.
         Some(AgentEvent::Result { cost_usd, .. }) if run.account.models.is_empty() => Usage {
             cost_usd: *cost_usd,
             ..Usage::default()
         },
         _ => run.account.total(),
-    };
-    let runs = record.runs.iter().map(of_run);
-    let used = runs.fold(Usage::default(), |sum, usage| sum.plus(&usage));
-    Some(used).filter(|used| !used.is_empty())
+    }
 }
 
 /// How a run ended, if it has.

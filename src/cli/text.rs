@@ -174,6 +174,17 @@ pub fn cut(text: &str, max: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// A number of tokens: `950`, `12.3k`, `4.5M`.
+pub fn count(number: u64) -> String {
+    let units = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    // What would be rounded up to the next unit is shown in that.
+    let unit = units.iter().find(|(unit, _)| number >= unit - unit / 2000);
+    match unit {
+        Some((unit, name)) => format!("{:.1}{name}", number as f64 / *unit as f64),
+        None => number.to_string(),
+    }
+}
+
 /// A number of bytes, as people read it.
 #[must_use]
 pub fn size(bytes: u64) -> String {

@@ -13,7 +13,7 @@ use crate::model::api::{
     Check, DaemonStatus, DaemonStopRequest, EventsQuery, FirehoseEvent, FirehoseQuery, GcReport,
     Inspection, KillRequest, ListQuery, PodBuildEvent, PodBuildRequest, PodView, RemoveRequest,
     RemoveResponse, ResumeRequest, ResumeResponse, SearchItem, SearchQuery, SessionView,
-    StartRequest, StartResponse, StopRequest, StopResponse, WaitResponse,
+    StartRequest, StartResponse, StatsQuery, StatsRow, StopRequest, StopResponse, WaitResponse,
 };
 use crate::model::{Error, ErrorCode, Result, SessionEvent};
 use hyper::Method;
@@ -117,6 +117,15 @@ impl Client {
     /// many searches run.
     pub async fn search(&self, query: &SearchQuery) -> Result<EventStream<SearchItem>> {
         once(self, SearchFeed::new(query)).await
+    }
+
+    /// What agents used, added up over runs.
+    ///
+    /// # Errors
+    /// As the module says.
+    pub async fn stats(&self, query: &StatsQuery) -> Result<Vec<StatsRow>> {
+        self.call(&Exchange::new(Method::GET, &["stats"]).query(query)?)
+            .await
     }
 
     /// Waits until a session's run (default: all of them) is over, also across

@@ -24,6 +24,7 @@
 //! | `GET /v1/sessions/{ref}/archive/stat?path=…` | → [`PathStat`] |
 //! | `GET /v1/events?…` | [`FirehoseQuery`] → [`FirehoseEvent`]s, NDJSON or SSE |
 //! | `GET /v1/search?…` | [`SearchQuery`] → [`SearchItem`]s, newest first, NDJSON or SSE; leaving ends it |
+//! | `GET /v1/stats?…` | [`StatsQuery`] → `[StatsRow]` |
 //! | `GET /v1/pods` | → `[PodView]` |
 //! | `GET /v1/pods/{name}` | → [`PodView`] |
 //! | `POST /v1/pods/{name}/build` | [`PodBuildRequest`] → [`PodBuildEvent`]s, NDJSON or SSE; leaving cancels it |
@@ -43,6 +44,7 @@ mod queries;
 mod search;
 mod sessions;
 mod space;
+mod stats;
 
 pub use files::{PathKind, PathQuery, PathStat, UploadQuery};
 pub use gc::{GcItem, GcKind, GcReport};
@@ -55,6 +57,7 @@ pub use sessions::{Inspection, SessionView};
 pub use space::{
     CompactResponse, CompactionEnd, CompactionState, JournalQuery, JournalStats, RetentionState,
 };
+pub use stats::{StatsBy, StatsQuery, StatsRow};
 
 use super::bytes::Blob;
 use super::event::{How, SessionEvent};

@@ -36,7 +36,7 @@ fn a082_the_columns_of_sessions() {
     let lines: Vec<&str> = running.lines().collect();
     assert_eq!(lines.len(), 2, "{running}");
     let titles = [
-        "SESSION", "POD", "STATE", "RUNS", "COST", "STARTED", "PROMPT",
+        "SESSION", "POD", "STATE", "RUNS", "COST", "TOKENS", "STARTED", "PROMPT",
     ];
     assert_eq!(cells(lines[0]), titles);
     let row = cells(lines[1]);
@@ -44,7 +44,7 @@ fn a082_the_columns_of_sessions() {
     assert!(row[2].starts_with("running "), "{running}");
     assert_eq!((row[3], row[4]), ("1", "-"));
     // The task, not the line that all prompts of the pod begin with.
-    assert_eq!(row[6], "[[print up]][[sleep 600000]] work");
+    assert_eq!(row[7], "[[print up]][[sleep 600000]] work");
 
     let all = table(&["--all"]);
     let rows: Vec<Vec<&str>> = all.lines().skip(1).map(cells).collect();
@@ -61,7 +61,7 @@ fn a082_the_columns_of_sessions() {
     );
     assert!(rows[2][2].starts_with("exited (3) "), "{all}");
     for row in &rows {
-        let ago = row[5].strip_suffix(" ago").expect("so long ago");
+        let ago = row[6].strip_suffix(" ago").expect("so long ago");
         let number = ago.trim_end_matches(['s', 'm']);
         assert!(number.parse::<u32>().is_ok(), "{all}");
     }

@@ -237,6 +237,9 @@ fn real_answers_fit_their_descriptions() {
         200,
     );
     api.ask_query("GET", "/v1/search", &[], "?pattern=(", None, 400);
+    let query = "?by=model&label=team&since=2020-01-01T00:00:00Z";
+    api.ask_query("GET", "/v1/stats", &[], query, None, 200);
+    api.ask("GET", "/v1/stats", &[], None);
     api.ask("GET", "/v1/pods", &[], None);
     api.ask("GET", "/v1/pods/{name}", &["fake"], None);
     api.ask("GET", "/v1/daemon", &[], None);

@@ -4,6 +4,7 @@ pub mod completion;
 mod config;
 mod doctor;
 mod snapshots;
+mod stats;
 
 use crate::support::TestEnv;
 use crate::support::events::{of_run, only, outcome};

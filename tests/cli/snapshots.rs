@@ -152,6 +152,8 @@ fn snapshots_of_commands_without_a_daemon() {
         &["sessions", "-a", "--json"],
         &["pods"],
         &["events"],
+        &["stats"],
+        &["stats", "--by", "nothing"],
         &["search", "nope"],
         &["search", "no(pe"],
         &["logs", "nope"],

@@ -23,6 +23,7 @@ mod rm;
 mod search;
 mod sessions;
 mod start;
+mod stats;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub enum Command {
     Logs(logs::Args),
     /// Search what all sessions said, newest first
     Search(search::Args),
+    /// What agents used: tokens, money, time
+    Stats(stats::Args),
     /// Follow a session live
     Attach(attach::Args),
     /// Events of all sessions
@@ -125,6 +128,7 @@ async fn run_async(context: &mut Context, command: Command) -> Done {
         Command::Sessions(args) => sessions::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
         Command::Search(args) => search::run(context, args).await,
+        Command::Stats(args) => stats::run(context, args).await,
         Command::Attach(args) => attach::run(context, args).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Exec(args) => exec::run(context, args).await,

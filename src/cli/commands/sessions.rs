@@ -5,6 +5,7 @@ use crate::cli::args::{FilterArgs, Format, ListArgs};
 use crate::cli::describe::state;
 use crate::cli::error::Done;
 use crate::cli::table::{Cell, Table};
+use crate::cli::text::count;
 use crate::cli::time::ago;
 use crate::cli::ui::Style;
 use crate::model::api::{ListQuery, SessionView};
@@ -80,7 +81,9 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
 }
 
 fn table(sessions: &[SessionView], wide: bool, now: Timestamp) -> Table {
-    let mut titles = vec!["SESSION", "POD…", "STATE", "RUNS", "COST", "STARTED"];
+    let mut titles = vec![
+        "SESSION", "POD…", "STATE", "RUNS", "COST", "TOKENS", "STARTED",
+    ];
     if wide {
         titles.extend([
             "NAME…",
@@ -94,7 +97,7 @@ fn table(sessions: &[SessionView], wide: bool, now: Timestamp) -> Table {
     }
     titles.push("PROMPT…");
     // The id begins with the pod.
-    let least = ["RUNS", "COST", "POD", "STARTED", "PROMPT"];
+    let least = ["RUNS", "TOKENS", "COST", "POD", "STARTED", "PROMPT"];
     let mut table = Table::new(&titles).leaving_out(&least);
     for session in sessions {
         let mut cells: Vec<Cell> = vec![
@@ -105,6 +108,12 @@ fn table(sessions: &[SessionView], wide: bool, now: Timestamp) -> Table {
             session
                 .cost_usd
                 .map_or_else(|| "-".to_owned(), |cost| format!("${cost:.2}"))
+                .into(),
+            session
+                .usage
+                .map(|usage| usage.tokens())
+                .filter(|tokens| *tokens > 0)
+                .map_or_else(|| "-".to_owned(), count)
                 .into(),
             ago(now, session.created).into(),
         ];

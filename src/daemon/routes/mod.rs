@@ -18,6 +18,7 @@ mod rm;
 mod search;
 mod sessions;
 mod start;
+mod stats;
 mod stop;
 mod wait;
 
@@ -48,6 +49,7 @@ pub(super) fn table() -> Vec<Endpoint> {
         cp::stat(),
         events::endpoint(),
         search::endpoint(),
+        stats::endpoint(),
         pods::all(),
         pods::one(),
         build::endpoint(),

@@ -146,12 +146,14 @@ impl Block {
     }
 }
 
-/// A text in pieces, as a model writes it.
+/// A text in pieces, as a model writes it; a long one in larger ones, since agents
+/// have something to do with each.
 pub fn pieces(text: &str) -> Vec<&str> {
+    let size = (text.len() / 64).max(4096);
     let mut pieces = Vec::new();
     let mut rest = text;
-    while rest.len() > 4096 {
-        let mut at = 4096;
+    while rest.len() > size {
+        let mut at = size;
         while !rest.is_char_boundary(at) {
             at -= 1;
         }

@@ -35,7 +35,7 @@ command -v docker >/dev/null 2>&1 || fail "images are imported with the docker c
 recipe=$(cat scripts/agents.sh "$pins" | cksum | tr ' ' -)
 
 apt() {
-    DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >&2 9>&-
+    DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root "$@" >&2 9>&-
 }
 
 need_npm() {
@@ -61,7 +61,7 @@ npm_package() {
         fresh=$store/npm/fresh
         rm -rf "$fresh"
         mkdir -p "$fresh"
-        npm pack --silent --cache "$store/npm/cache" --pack-destination "$fresh" "$package" >&2 ||
+        npm pack --loglevel error --cache "$store/npm/cache" --pack-destination "$fresh" "$package" >&2 ||
             fail "npm cannot be asked for $package: is its registry to be reached from here?" \
                 "'npm ping' tells more. The agents' tests cannot be run without it"
         mv "$fresh"/*.tgz "$kept"

@@ -2,6 +2,7 @@
 //!
 //! Every test has a home of its own, and removes all that carries its label.
 
+mod being_made;
 mod builders;
 mod building;
 mod containers;

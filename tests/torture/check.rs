@@ -13,7 +13,7 @@ use std::time::Duration;
 const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// Waits until everything of the round is over; says all that is not as it has to be.
-pub fn all(env: &TestEnv, label: &str, asked: &[Asked]) -> Vec<String> {
+pub fn all(env: &TestEnv, label: &str, asked: &[Asked], frozen: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let rows = env.cldpd(["sessions", "-a", "--json"]).run().json();
     let (key, value) = label.split_once('=').expect("a label");
@@ -37,7 +37,7 @@ pub fn all(env: &TestEnv, label: &str, asked: &[Asked]) -> Vec<String> {
         match found[..] {
             [row] => {
                 let mut own = Vec::new();
-                session(env, row, asked, &mut own);
+                session(env, row, asked, frozen, &mut own);
                 let id = &row["id"];
                 faults.extend(own.into_iter().map(|fault| format!("{id}: {fault}")));
             }
@@ -76,7 +76,7 @@ fn left_behind(env: &TestEnv, faults: &mut Vec<String>) {
     }
 }
 
-fn session(env: &TestEnv, row: &Value, asked: &Asked, faults: &mut Vec<String>) {
+fn session(env: &TestEnv, row: &Value, asked: &Asked, frozen: bool, faults: &mut Vec<String>) {
     let id = row["id"].as_str().expect("an id");
     let events = env.cldpd(["logs", "--format", "jsonl", id]).run();
     if events.code != 0 {
@@ -101,7 +101,8 @@ fn session(env: &TestEnv, row: &Value, asked: &Asked, faults: &mut Vec<String>) 
         };
         tokens.push(&script.token);
         let mut own = Vec::new();
-        run(&of_run(&events, number), script, asked.stopped, &mut own);
+        let stopped = asked.stopped.then_some(frozen);
+        run(&of_run(&events, number), script, stopped, &mut own);
         faults.extend(
             own.into_iter()
                 .map(|fault| format!("run {number}: {fault}")),
@@ -119,6 +120,11 @@ fn session(env: &TestEnv, row: &Value, asked: &Asked, faults: &mut Vec<String>) 
             faults.push(format!("{} worked and is not recorded", script.token));
         }
     }
+    let dir = env.home().join("sessions");
+    let dir = dir.join(row["ulid"].as_str().expect("a ULID"));
+    if asked.gone && dir.exists() {
+        faults.push(format!("{} is left", dir.display()));
+    }
     if asked.docker && !asked.removed {
         let ulid = row["ulid"].as_str().expect("a ULID");
         let containers = engine::containers_with_label(&format!("cldpd.session={ulid}"));
@@ -134,7 +140,9 @@ fn told(script: &Script) -> Option<String> {
     std::fs::read_to_string(&script.ledger).ok()
 }
 
-fn run(events: &[Value], script: &Script, stopped: bool, faults: &mut Vec<String>) {
+/// `stopped` is there for a run that may have been, and true if its shim may
+/// have been frozen then.
+fn run(events: &[Value], script: &Script, stopped: Option<bool>, faults: &mut Vec<String>) {
     let count = |kind: &str| of_kind(events, kind).len();
     let noted = told(script).unwrap_or_default();
     let ticked = noted.matches('.').count();
@@ -152,13 +160,13 @@ fn run(events: &[Value], script: &Script, stopped: bool, faults: &mut Vec<String
         .iter()
         .filter_map(|event| event["code"].as_i64())
         .collect();
-    let out = bytes(events, "stdout");
+    let (out, messages) = split(bytes(events, "stdout"), script);
     let err = bytes(events, "stderr");
     let errors: Vec<String> = of_kind(events, "error")
         .iter()
         .map(|event| event["message"].to_string())
         .collect();
-    if !stopped {
+    let Some(frozen) = stopped else {
         let expected = if script.code == 0 {
             "success"
         } else {
@@ -171,12 +179,13 @@ fn run(events: &[Value], script: &Script, stopped: bool, faults: &mut Vec<String
             ));
         }
         differs("stdout", &out, &script.out, faults);
+        agent(events, messages, script, faults);
         differs("stderr", &err, &script.err, faults);
         if ticked != script.ticks {
             faults.push(format!("{ticked} ticks of {}", script.ticks));
         }
         return;
-    }
+    };
     if started == 0 {
         if !noted.is_empty() {
             faults.push(format!("{outcome}, but it worked"));
@@ -190,7 +199,10 @@ fn run(events: &[Value], script: &Script, stopped: bool, faults: &mut Vec<String
         "success" | "failed" => by_itself,
         _ => false,
     };
-    if !right || exits.len() != 1 || !known.contains(&exits[0]) || !errors.is_empty() {
+    // One that did not hear of its stop was killed with what looked after it.
+    let killed = frozen && exits.is_empty() && outcome == "stopped";
+    let ended = exits.len() == 1 && known.contains(&exits[0]) && errors.is_empty();
+    if !right || !(ended || killed) {
         faults.push(format!("{outcome}, codes {exits:?}, errors {errors:?}"));
     }
     let caught = err
@@ -198,9 +210,55 @@ fn run(events: &[Value], script: &Script, stopped: bool, faults: &mut Vec<String
         .unwrap_or(&err);
     begins("stdout", &out, &script.out, faults);
     begins("stderr", caught, &script.err, faults);
-    let said = String::from_utf8_lossy(&out).matches("tick ").count();
+    let said = match script.texts {
+        Some(_) => texts(events)
+            .filter(|text| text.starts_with("tick "))
+            .count(),
+        None => String::from_utf8_lossy(&out).matches("tick ").count(),
+    };
     if said < ticked || said > ticked + 1 {
         faults.push(format!("it said {ticked} ticks, {said} are recorded"));
+    }
+}
+
+/// Without what is JSON of an agent's that speaks so, and how many lines that is.
+fn split(out: Vec<u8>, script: &Script) -> (Vec<u8>, usize) {
+    if script.texts.is_none() {
+        return (out, 0);
+    }
+    let lines = out.split_inclusive(|byte| *byte == b'\n');
+    let (messages, rest): (Vec<&[u8]>, Vec<&[u8]>) = lines.partition(|line| line[0] == b'{');
+    (rest.concat(), messages.len())
+}
+
+/// The messages that were understood.
+fn texts(events: &[Value]) -> impl Iterator<Item = &str> {
+    let agent = of_kind(events, "agent").into_iter();
+    agent
+        .filter(|event| event["event"]["type"] == "text")
+        .filter_map(|event| event["event"]["text"].as_str())
+}
+
+/// What was understood of what the agent said: all of it, once, in order.
+fn agent(events: &[Value], messages: usize, script: &Script, faults: &mut Vec<String>) {
+    let Some(expected) = &script.texts else {
+        return;
+    };
+    let of_type = |name: &str| {
+        let agent = of_kind(events, "agent").into_iter();
+        agent.filter(|event| event["event"]["type"] == name).count()
+    };
+    let said: Vec<&str> = texts(events).collect();
+    // Long ones are cut.
+    let same = |(said, text): (&&str, &String)| said.chars().take(20).eq(text.chars().take(20));
+    let alike = said.len() == expected.len() && said.iter().zip(expected).all(same);
+    let (inits, results) = (of_type("init"), of_type("result"));
+    if !alike || inits != 1 || results != 1 || messages != expected.len() + 2 {
+        faults.push(format!(
+            "{} messages of {}, {messages} lines, {inits} inits, {results} results",
+            said.len(),
+            expected.len()
+        ));
     }
 }
 

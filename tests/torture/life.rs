@@ -186,6 +186,29 @@ pub fn daemons(env: &TestEnv) -> Vec<i32> {
         .collect()
 }
 
+/// Freezes so many of the shims of local sessions.
+pub fn freeze_shims(env: &TestEnv, many: usize) {
+    for pid in shims(env).into_iter().take(many) {
+        send(pid, Signal::STOP);
+    }
+}
+
+/// Lets all shims go on.
+pub fn thaw_shims(env: &TestEnv) {
+    for pid in shims(env) {
+        send(pid, Signal::CONT);
+    }
+}
+
+fn shims(env: &TestEnv) -> Vec<i32> {
+    let place = env.home().join("sessions");
+    let processes = procfs::processes_of(&place).into_iter();
+    processes
+        .filter(|(_, arguments)| arguments.contains("/bin/shim"))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
 fn send(pid: i32, signal: Signal) {
     // It may have gone by itself.
     let _ = kill_process(Pid::from_raw(pid).expect("a process id"), signal);

@@ -14,6 +14,8 @@ const SLOTS: usize = LOCAL + 4;
 /// The pods that all rounds of a home share.
 pub struct Pods {
     local: String,
+    /// Its agent speaks stream-json.
+    claude: String,
     docker: String,
 }
 
@@ -23,6 +25,7 @@ impl Pods {
         env.config(&format!("[limits]\nmax_parallel = {SLOTS}\n"));
         Self {
             local: env.local_pod("torture-l").plain().make(),
+            claude: env.local_pod("torture-c").make(),
             docker: env.docker_pod("torture-d").plain().make(),
         }
     }
@@ -46,6 +49,8 @@ pub struct Asked {
     pub scripts: Vec<Script>,
     /// On the engine.
     pub docker: bool,
+    /// All that it has goes with its end.
+    pub gone: bool,
     /// Somebody asked for its end.
     pub stopped: bool,
     /// Somebody asked for it to go.
@@ -72,6 +77,8 @@ pub struct Round<'e> {
     sessions: Vec<Asked>,
     errands: Vec<(Aim, Proc)>,
     armed: String,
+    /// Shims were frozen for a while.
+    frozen: bool,
 }
 
 /// Plays the round of that seed, after one that left the sessions `old`.
@@ -85,6 +92,7 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
         sessions: Vec::new(),
         errands: Vec::new(),
         armed: String::new(),
+        frozen: false,
     };
     // The one of the round before is not armed.
     life::kill_all(env);
@@ -101,11 +109,14 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
         }
         died.push(life.end(env));
     }
+    if round.frozen {
+        life::thaw_shims(env);
+    }
     let mut faults = round.join();
     // The last one has nothing to fear.
     life::kill_all(env);
     env.start_daemon();
-    faults.extend(check::all(env, &round.label, &round.sessions));
+    faults.extend(check::all(env, &round.label, &round.sessions, round.frozen));
     let docker = round.sessions.iter().filter(|asked| asked.docker).count();
     Played {
         what: format!(
@@ -143,6 +154,10 @@ impl Round<'_> {
             for _ in 0..self.dice.roll(5) {
                 self.disturb(Errand::Nothing);
             }
+            if self.dice.percent(25) {
+                self.frozen = true;
+                life::freeze_shims(self.env, 1 + self.dice.index(3));
+            }
         }
     }
 
@@ -154,33 +169,37 @@ impl Round<'_> {
         }
     }
 
-    fn script(&mut self, millis: u64) -> Script {
+    fn script(&mut self, millis: u64, json: bool) -> Script {
         let number: usize = self.sessions.iter().map(|s| s.scripts.len()).sum();
         let token = format!("t{}-{number}", self.seed);
-        Script::compose(&mut self.dice, token, &self.env.shared(), millis)
+        Script::compose(&mut self.dice, token, &self.env.shared(), millis, json)
     }
 
     fn start(&mut self, docker: bool) {
         let millis = 1500 + self.dice.roll(1200);
-        let script = self.script(millis);
-        let pod = if docker {
-            &self.pods.docker
-        } else {
-            &self.pods.local
+        let json = !docker && self.dice.percent(30);
+        let gone = !docker && self.dice.percent(10);
+        let script = self.script(millis, json);
+        let pod = match (docker, json) {
+            (true, _) => &self.pods.docker,
+            (false, true) => &self.pods.claude,
+            (false, false) => &self.pods.local,
         };
         let (name, prompt) = (script.token.clone(), script.prompt.clone());
-        let args = [
+        let label = &self.label;
+        let mut args = vec![
             "start",
             "-d",
             pod,
             "--name",
             &name,
             "--label",
-            &self.label,
-            "--prompt",
-            &prompt,
+            label,
+            "--prompt-file",
+            "-",
         ];
-        let command = self.command(&args).spawn();
+        args.extend(gone.then_some("--rm"));
+        let command = self.command(&args).stdin(prompt).spawn();
         let session = self.sessions.len();
         self.errands
             .push((Aim::Run { session, script: 0 }, command));
@@ -188,6 +207,7 @@ impl Round<'_> {
             name,
             scripts: vec![script],
             docker,
+            gone,
             stopped: false,
             removed: false,
         });
@@ -210,9 +230,11 @@ impl Round<'_> {
         match chance {
             0..9 => {
                 let millis = 100 + self.dice.roll(400);
-                let script = self.script(millis);
-                let args = ["resume", "-d", &name, "--prompt", &script.prompt];
-                let command = self.command(&args).spawn();
+                let json = self.sessions[session].scripts[0].texts.is_some();
+                let script = self.script(millis, json);
+                let args = ["resume", "-d", &name, "--prompt-file", "-"];
+                let prompt = script.prompt.clone();
+                let command = self.command(&args).stdin(prompt).spawn();
                 let runs = &mut self.sessions[session].scripts;
                 runs.push(script);
                 let script = runs.len() - 1;

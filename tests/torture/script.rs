@@ -9,8 +9,11 @@ pub struct Script {
     pub token: String,
     /// The whole prompt.
     pub prompt: String,
-    /// All that it writes to standard output when nobody stops it.
+    /// All that it writes to standard output when nobody stops it; of an agent
+    /// that speaks stream-json, what is no JSON.
     pub out: Vec<u8>,
+    /// What an agent that speaks stream-json says, message by message.
+    pub texts: Option<Vec<String>>,
     /// The same of standard error.
     pub err: Vec<u8>,
     /// What it exits with, by itself.
@@ -26,8 +29,15 @@ pub struct Script {
 }
 
 impl Script {
-    /// A script that takes about `millis` when the machine has time.
-    pub fn compose(dice: &mut Dice, token: String, ledgers: &Path, millis: u64) -> Self {
+    /// A script that takes about `millis` when the machine has time. With `json`
+    /// for an agent that speaks stream-json.
+    pub fn compose(
+        dice: &mut Dice,
+        token: String,
+        ledgers: &Path,
+        millis: u64,
+        json: bool,
+    ) -> Self {
         let ledger = ledgers.join(&token);
         let (code, stopped) = match dice.percent(60) {
             true => (0, 30),
@@ -39,6 +49,7 @@ impl Script {
         let mut script = Self {
             prompt: format!("{token} [[on TERM exit {stopped}]][[append {path} b]]"),
             out: Vec::new(),
+            texts: json.then(Vec::new),
             err: Vec::new(),
             ledger: ledger.clone(),
             token,
@@ -52,12 +63,12 @@ impl Script {
         }
         script.tell(&format!("tally {path} {ticks} {pause}"));
         for tick in 1..=ticks {
-            script.says(&format!("tick {tick}\n"));
+            script.voice(&format!("tick {tick}"));
         }
         for _ in 0..dice.roll(3) {
             script.piece(dice);
         }
-        if dice.percent(20) {
+        if !json && dice.percent(20) {
             script.tell("open no newline");
             script.says("no newline");
         }
@@ -73,8 +84,18 @@ impl Script {
         self.out.extend_from_slice(text.as_bytes());
     }
 
+    /// What the agent says as a message, where it speaks so.
+    fn voice(&mut self, text: &str) {
+        match &mut self.texts {
+            Some(texts) => texts.push(text.to_owned()),
+            None => self.says(&format!("{text}\n")),
+        }
+    }
+
     fn piece(&mut self, dice: &mut Dice) {
-        match dice.roll(7) {
+        // Half a line would spoil the JSON that follows it.
+        let kinds = if self.texts.is_some() { 6 } else { 8 };
+        match dice.roll(kinds) {
             0 => {
                 let lines = dice.index(1500) + 1;
                 self.tell(&format!("lines {lines}"));
@@ -109,6 +130,12 @@ impl Script {
                 self.out.push(b'\n');
             }
             5 => {
+                let length = *dice.pick(&[20, 20, 3_000, 70_000, 150_000]);
+                let text: String = ('a'..='z').cycle().take(length).collect();
+                self.tell(&format!("print {text}"));
+                self.voice(&text);
+            }
+            6 => {
                 self.tell("raw ff00fe0d0a80");
                 self.out
                     .extend_from_slice(&[0xff, 0x00, 0xfe, 0x0d, 0x0a, 0x80]);

@@ -23,10 +23,15 @@ use bollard::query_parameters::{
 use futures::FutureExt as _;
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// How long an engine that stops the container waits before it kills: the
 /// shim's grace of 10 s, and 15 s for the last records.
 const STOP_TIMEOUT: i64 = 25;
+
+/// So long an engine may take to make a container that another daemon asked for.
+const BEING_MADE: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Bytes of memory for each file of a secret; none is longer.
 const SECRET_ROOM: usize = 1 << 20;
@@ -50,19 +55,41 @@ fn serve_command(owner: &Owner) -> Vec<String> {
 ///
 /// Nearly always there is none, so it is looked for only when the engine refuses.
 pub(super) async fn create(engine: &Engine, request: &CreateRequest) -> Result<String> {
-    let error = match make(engine, request).await {
-        Ok(id) => return Ok(id),
-        Err(error @ RuntimeError::Unavailable { .. }) => return Err(error),
-        Err(error) => error,
-    };
-    match look(engine, &request.name).await? {
-        // What an earlier call of ours made, or a stranger who has the name.
-        Some(found) => same(&found, request),
-        None => Err(error),
+    let began = Instant::now();
+    loop {
+        let (error, held) = match make(engine, request).await {
+            Ok(id) => return Ok(id),
+            Err(Unmade::Error(error @ RuntimeError::Unavailable { .. })) => return Err(error),
+            Err(Unmade::Error(error)) => (error, false),
+            Err(Unmade::Held(error)) => (error, true),
+        };
+        match look(engine, &request.name).await? {
+            // What an earlier call of ours made, or a stranger who has the name.
+            Some(found) => return same(&found, request),
+            // A daemon that died had asked for it, and the engine is at it still: it
+            // holds the name before it knows of a container.
+            None if held && began.elapsed() < BEING_MADE => {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+            None => return Err(error),
+        }
     }
 }
 
-async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
+/// Why a container was not made.
+enum Unmade {
+    /// Its name is held.
+    Held(RuntimeError),
+    Error(RuntimeError),
+}
+
+impl From<RuntimeError> for Unmade {
+    fn from(error: RuntimeError) -> Self {
+        Self::Error(error)
+    }
+}
+
+async fn make(engine: &Engine, request: &CreateRequest) -> Result<String, Unmade> {
     let image = image::inspect(engine, &request.image).await?;
     let config = image.config.unwrap_or_default();
     let user = config.user.unwrap_or_default();
@@ -84,15 +111,18 @@ async fn make(engine: &Engine, request: &CreateRequest) -> Result<String> {
         Ok(created) => {
             if let Err(error) = limits::check(request, &created.warnings) {
                 discard(engine, &created.id).await;
-                return Err(error);
+                return Err(error.into());
             }
             Ok(created.id)
         }
         // It went after it was looked at.
-        Err(failure) if failure.is_missing() => Err(failure.of_image(&request.image)),
+        Err(failure) if failure.is_missing() => Err(failure.of_image(&request.image).into()),
+        Err(failure) if failure.is_conflict() => {
+            Err(Unmade::Held(failure.of_container(&request.name)))
+        }
         Err(failure) => {
             let error = limits::refused(request, failure.of_container(&request.name));
-            Err(unseen(engine, request, error))
+            Err(unseen(engine, request, error).into())
         }
     }
 }

@@ -52,6 +52,10 @@ pub(super) async fn after_runs(driver: &Driver, record: &SessionRecord) {
         }
         return;
     }
+    // The next look may be an hour away.
+    if let Keep::Seconds(_) = record.keep {
+        driver.link.shared.upkeep.sooner.notify_one();
+    }
     let Some((last, _)) = record.last_place() else {
         return;
     };
@@ -274,20 +278,27 @@ pub(super) fn is_needed(record: &SessionRecord, found: &Found) -> bool {
 
 /// Sessions whose kept containers are due, and removals that were not finished.
 pub(super) fn due(record: &SessionRecord, now: Timestamp) -> bool {
+    due_in(record, now) == Some(Duration::ZERO)
+}
+
+/// How long it is until then; none where nothing is to go.
+pub(super) fn due_in(record: &SessionRecord, now: Timestamp) -> Option<Duration> {
     match record.removed {
-        Some(true) => return false,
-        Some(false) => return true,
+        Some(true) => return None,
+        Some(false) => return Some(Duration::ZERO),
         None => {}
     }
     let Some(RunState::Ended { at, .. }) = record.runs.last().map(|run| &run.state) else {
-        return false;
+        return None;
     };
-    match record.keep {
-        _ if record.remove => true,
-        Keep::Never => true,
-        Keep::Always => false,
-        Keep::Days(days) => now.since(*at) > Duration::from_secs(u64::from(days) * 86_400),
-    }
+    let seconds = match record.keep {
+        _ if record.remove => 0,
+        Keep::Never => 0,
+        Keep::Always => return None,
+        Keep::Days(days) => u64::from(days) * 86_400,
+        Keep::Seconds(seconds) => u64::from(seconds),
+    };
+    Some(Duration::from_secs(seconds).saturating_sub(now.since(*at)))
 }
 
 #[cfg(test)]

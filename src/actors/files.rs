@@ -133,7 +133,7 @@ fn removed_because(record: &SessionRecord) -> &'static str {
     match record.keep {
         _ if record.remove => "it was removed at its end, as --rm says",
         Keep::Never => "it was removed at its end, as \"keep\": \"never\" of its pod says",
-        Keep::Days(_) | Keep::Always => "it was removed",
+        Keep::Days(_) | Keep::Seconds(_) | Keep::Always => "it was removed",
     }
 }
 

@@ -379,22 +379,31 @@ impl Handle {
         futures::future::try_join_all(stops).await.map(|_| ())
     }
 
-    /// Removes what is due, as `keep` and unfinished removals have it.
-    pub(super) async fn sweep(&self) {
+    /// Removes what is due, as `keep` and unfinished removals have it. Returns how
+    /// long it is until the next.
+    pub(super) async fn sweep(&self) -> Option<Duration> {
         let _turn = self.cleanups.lock().await;
         cleanup::sweep(&self.shared).await;
         let now = Timestamp::now();
         let reader = self.shared.reader.clone();
         let due = blocking(move || {
-            let records = reader.sessions().filter_map(Result::ok);
-            let due = records.filter(|record| cleanup::due(record, now));
-            Ok(due.map(|record| record.ulid).collect::<Vec<_>>())
+            let (mut due, mut next) = (Vec::new(), None::<Duration>);
+            for record in reader.sessions().filter_map(Result::ok) {
+                match cleanup::due_in(&record, now) {
+                    Some(Duration::ZERO) => due.push(record.ulid),
+                    Some(wait) => next = Some(next.map_or(wait, |next| next.min(wait))),
+                    None => {}
+                }
+            }
+            Ok((due, next))
         });
-        for ulid in due.await.unwrap_or_default() {
+        let (due, next) = due.await.unwrap_or_default();
+        for ulid in due {
             if let Err(error) = self.remove_things(ulid).await {
                 tracing::warn!(session = %ulid, %error, "left behind until later");
             }
         }
+        next
     }
 
     pub(super) async fn ask<M>(&self, message: M) -> Result<M::Result>

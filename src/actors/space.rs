@@ -38,6 +38,8 @@ impl Retention {
 pub(super) struct Upkeep {
     /// A session ended or was removed.
     pub(super) changed: Notify,
+    /// A session ended whose container goes soon.
+    pub(super) sooner: Notify,
     state: Mutex<State>,
 }
 

@@ -30,8 +30,10 @@ use std::time::Duration;
 
 /// The journal's share of memory for its cache, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
-/// How often what is due is removed.
+/// How often what is due is removed, at the least.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// And at the most.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// A home that is alive in this process.
 pub struct System {
@@ -241,12 +243,12 @@ async fn mended(
 
 async fn sweep(handle: Handle) {
     let leaving = handle.shared.leaving.clone();
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let work = async {
         loop {
-            ticks.tick().await;
-            handle.sweep().await;
+            let next = handle.sweep().await.unwrap_or(SWEEP_EVERY);
+            let wait = next.clamp(SWEEP_PAUSE, SWEEP_EVERY);
+            let sooner = handle.shared.upkeep.sooner.notified();
+            let _ = tokio::time::timeout(wait, sooner).await;
         }
     };
     leaving.run_until_cancelled(work).await;

@@ -138,6 +138,11 @@ fn page(status: &DaemonStatus, measures: &Measures) -> String {
         "1 if the Docker engine answers, else 0.",
         u8::from(measures.engine),
     );
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    let about = "Tasks of the daemon that have not ended.";
+    page.one("cldpd_tasks", "gauge", about, tasks);
     process(&mut page);
     page.0
 }

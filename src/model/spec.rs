@@ -293,6 +293,8 @@ pub enum Keep {
     Never,
     /// Days after the end.
     Days(u32),
+    /// Seconds after the end.
+    Seconds(u32),
     /// Until it is removed by hand.
     Always,
 }

@@ -9,6 +9,7 @@ use super::reader::{Object, Reader, Text, shown};
 use super::sources::{self, Places};
 use super::{limits, secrets};
 use crate::model::spec::{CopyFile, Keep, Mount, Permissions, SecretSpec};
+use crate::model::units::parse_duration;
 use crate::model::{AgentKind, PodName, RuntimeName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -314,13 +315,20 @@ fn labels(reader: &mut Reader<'_>, object: &Object<'_>) -> BTreeMap<String, Stri
 }
 
 fn keep(reader: &mut Reader<'_>, object: &Object<'_>) -> Keep {
-    const EXPECTED: &str = "\"never\", \"always\" or a number of days from 1";
+    const EXPECTED: &str =
+        "\"never\", \"always\", a number of days from 1 or a duration like \"12h\"";
     let Some(node) = object.get("keep") else {
         return Keep::default();
     };
-    let keep = if let json::Value::Text(_) = node.value {
-        let words = [("never", Keep::Never), ("always", Keep::Always)];
-        reader.choice(object, "keep", EXPECTED, &words)
+    let keep = if let json::Value::Text(text) = &node.value {
+        let seconds = parse_duration(text).and_then(|seconds| u32::try_from(seconds).ok());
+        match seconds.filter(|seconds| *seconds > 0) {
+            Some(seconds) => Some(Keep::Seconds(seconds)),
+            None => {
+                let words = [("never", Keep::Never), ("always", Keep::Always)];
+                reader.choice(object, "keep", EXPECTED, &words)
+            }
+        }
     } else {
         reader.count("keep", node, EXPECTED).map(Keep::Days)
     };

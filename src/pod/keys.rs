@@ -267,10 +267,14 @@ const KEYS: &[Key] = &[
     Key {
         name: "keep",
         about: "How long the container of an ended session is kept so that it can be resumed: never, \
-                always, or a number of days.",
-        form: Form::Any(&[Form::Choice(&["never", "always"]), Form::Whole(1)]),
+                always, a number of days, or a duration (s, m, h, d, w).",
+        form: Form::Any(&[
+            Form::Choice(&["never", "always"]),
+            Form::Whole(1),
+            Form::Like("^([0-9]+[smhdw])+$"),
+        ]),
         default: Some("7"),
-        examples: &["3", "\"always\""],
+        examples: &["3", "\"12h\"", "\"always\""],
     },
     Key {
         name: "maxParallel",

@@ -261,7 +261,7 @@ fn wrong_values_are_all_told() {
             "pod.json:12:16: \"extraHosts[0]\" has to be \"name:address\": \"x\"",
             "pod.json:13:12: \"network\" is empty",
             "pod.json:14:12: \"labels.cldpd.home\" is cldpd's own: labels that begin with \"cldpd.\" are not free",
-            "pod.json:15:9: \"keep\" has to be \"never\", \"always\" or a number of days from 1",
+            "pod.json:15:9: \"keep\" has to be \"never\", \"always\", a number of days from 1 or a duration like \"12h\"",
             "pod.json:16:16: \"maxParallel\" has to be a whole number from 1",
             "pod.json:17:12: \"runtime\" has to be \"docker\" or \"local\", but is \"podman\"",
         ]

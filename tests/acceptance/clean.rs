@@ -1,7 +1,9 @@
 //! 5.13: what is kept, what goes, and what goes on afterwards.
 
 use crate::support::events::{lines, of_kind, of_run, outcome};
+use crate::support::pods::PodBuilder;
 use crate::support::{TestEnv, engine};
+use cldpd::model::Timestamp;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -122,6 +124,48 @@ fn a115_the_next_daemon_finishes_a_removal() {
     drop(follow);
     assert_eq!(env.session(&id)["state"], "removed");
     assert_eq!(env.said(&id), "said\n");
+}
+
+#[test]
+fn a117_what_is_kept_for_a_while_goes_then_whatever_daemon_there_is() {
+    let env = TestEnv::new();
+    let keep = |pod: PodBuilder<'_>, time: &str| pod.plain().json(json!({"keep": time})).make();
+    let pod = keep(env.docker_pod("kept"), "6s");
+    let id = env.start(&[&pod, "--prompt", "[[print said]]"]);
+    assert_eq!(env.wait(&id), 0);
+    let longer = keep(env.local_pod("longer"), "1h");
+    let stays = env.start(&[&longer, "--prompt", "[[print stays]]"]);
+    assert_eq!(env.wait(&stays), 0);
+    env.kill_daemon();
+    // Under the second daemon, as under the first, another one is told of in time.
+    let follow = env
+        .cldpd(["events", "-f", "--since", "1h", "--format", "jsonl"])
+        .spawn();
+    let second = env.start(&[&pod, "--prompt", "[[print said]]"]);
+    for id in [&id, &second] {
+        let gone = format!("\"session\":\"{id}\"");
+        loop {
+            let line = follow.line(&gone);
+            if line.contains("\"complete\":true") {
+                break;
+            }
+        }
+    }
+    drop(follow);
+    for id in [&id, &second] {
+        assert!(!engine::container_exists(&format!("cldpd-{id}-r0")));
+        assert_eq!(env.session(id)["state"], "removed");
+        assert_eq!(env.said(id), "said\n");
+        let events = env.events(id);
+        let time = |value: &Value| {
+            let text = value.as_str().expect("a time");
+            Timestamp::parse(text).expect("a time")
+        };
+        let removed = time(&of_kind(&events, "removed")[0]["time"]);
+        let kept = removed.since(time(&env.session(id)["ended"]));
+        assert!(kept >= Duration::from_secs(6), "{kept:?}");
+    }
+    assert_eq!(env.session(&stays)["state"], "ended");
 }
 
 /// Copies a directory as it is.

@@ -11,6 +11,7 @@ mod exec;
 mod files;
 mod images;
 mod journal;
+mod leaks;
 mod library;
 mod limits;
 mod lists;

@@ -3,12 +3,13 @@
 use crate::cli::Context;
 use crate::cli::args::{Format, FormatArgs};
 use crate::cli::error::Done;
-use crate::cli::time::ago;
+use crate::cli::time::{ago, short};
 use crate::model::api::PodView;
 use crate::model::spec::{Keep, PodSpec, SecretKind, SecretSource};
 use crate::model::units::exact_size;
 use crate::model::{PodName, Timestamp, exit};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Flags of `pod show`.
 #[derive(Debug, clap::Args)]
@@ -157,6 +158,7 @@ fn of_spec(spec: &PodSpec) -> Vec<(&'static str, String)> {
         Keep::Never => "no time".to_owned(),
         Keep::Days(1) => "1 day".to_owned(),
         Keep::Days(days) => format!("{days} days"),
+        Keep::Seconds(seconds) => short(Duration::from_secs(seconds.into())),
         Keep::Always => "until they are removed".to_owned(),
     };
     lists("kept for", vec![keep]);

@@ -31,7 +31,7 @@ async fn main() -> cldpd::Result<()> {
             break;
         };
         let event = next.event;
-        let EventKind::RunEnded { outcome } = event.event.kind else {
+        let EventKind::RunEnded { outcome, .. } = event.event.kind else {
             continue;
         };
         println!("{} run {}: {outcome}", event.session, event.event.run);

@@ -24,7 +24,7 @@ async fn main() -> cldpd::Result<()> {
                     String::from_utf8_lossy(&output.data)
                 );
             }
-            EventKind::RunEnded { outcome } => println!("run {} ended: {outcome}", event.run),
+            EventKind::RunEnded { outcome, .. } => println!("run {} ended: {outcome}", event.run),
             kind => println!("-- {}", kind.name()),
         }
     }

@@ -384,6 +384,7 @@ impl Session {
     pub async fn resume(&self, prompt: impl Into<Vec<u8>>) -> Result<u32> {
         let target = self.ulid.to_string();
         let request = ResumeRequest {
+            fresh: false,
             request: Ulid::generate(),
             prompt: Blob(prompt.into()),
             how: ResumeHow::Auto,

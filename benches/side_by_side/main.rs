@@ -6,6 +6,7 @@
 //! arguments only those are measured, and the page is left alone. Whatever happens,
 //! nothing is left: no container, image, daemon or home.
 
+mod agents;
 mod appends;
 mod disk;
 mod history;
@@ -33,7 +34,9 @@ const LIST_PAIRS: usize = 25;
 const LIVE: usize = 50;
 
 /// What can be measured by itself.
-const GROUPS: [&str; 6] = ["history", "jobs", "latency", "appends", "disk", "memory"];
+const GROUPS: [&str; 7] = [
+    "history", "jobs", "latency", "appends", "disk", "memory", "agents",
+];
 
 fn main() -> Result<(), Failure> {
     // `cargo bench` has an argument of its own.
@@ -72,6 +75,10 @@ fn main() -> Result<(), Failure> {
         let stage = Stage::new()?;
         stage.warm_up()?;
         disk::measure(&stage, &mut report)?;
+    }
+    if is_wanted("agents") {
+        let stage = Stage::new()?;
+        agents::measure(&stage, &mut report)?;
     }
     if is_wanted("memory") {
         let stage = Stage::new()?;

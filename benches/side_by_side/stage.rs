@@ -159,6 +159,36 @@ impl Stage {
         Ok(all)
     }
 
+    /// A file of its own.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Two pods that say what is in a file: `typed` as Claude Code does, `raw` as lines.
+    pub fn reading_pods(&self, file: &Path) -> Result<(), Failure> {
+        for (name, output) in [("typed", "claude"), ("raw", "plain")] {
+            let pod = self.pod(name)?;
+            let settings = serde_json::json!({
+                "agent": "command", "runtime": "local", "entrypoint": ["/bin/cat", file],
+                "command": { "output": output },
+            });
+            fs::write(pod.join("Dockerfile"), "FROM scratch\n")?;
+            fs::write(pod.join("pod.json"), settings.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Runs a pod to its end, which is durable then.
+    pub fn run_pod(&self, pod: &str) -> Result<(), Failure> {
+        let output = run(&mut self.cldpd(&["start", "-d", pod, "--prompt", "x"]))?;
+        let session = String::from_utf8(output.stdout)?;
+        // What is said there has no result of its own at its end.
+        self.cldpd(&["wait", session.trim()])
+            .stdout(Stdio::null())
+            .status()?;
+        Ok(())
+    }
+
     /// `cldpd wait`: returns when the session's end is durable.
     pub fn wait(&self, session: &str) -> Result<(), Failure> {
         run(&mut self.cldpd(&["wait", session])).map(drop)

@@ -88,6 +88,7 @@ fn view(session: Ulid, why: &Error) -> Option<SessionView> {
         ended: None,
         cost_usd: None,
         usage: None,
+        waiting_limit: None,
         turns: 0,
         container: None,
         image: None,

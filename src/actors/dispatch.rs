@@ -2,6 +2,7 @@
 
 use super::context::Shared;
 use super::environment::{self, Caller, Values};
+use super::preflight;
 use super::record::Recorder;
 use crate::agent;
 use crate::model::api::{Dispatched, StartRequest, StartResponse, Task};
@@ -86,6 +87,9 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
         let own = pod.secret_env.clone();
         let runtime = runtime(shared, request, &pod);
         let values = Values::gather(&pod.spec, own, &caller, runtime, false)?;
+        let kind = kind(request, &pod);
+        let told = preflight::check(kind, &pod.spec, &values, now)?;
+        plan.notes.extend(told);
         for _ in 0..request.count {
             let values = values.clone();
             let session = planned(shared, request, &pod, values, &after, now, &plan.sessions);
@@ -152,7 +156,7 @@ fn planned(
             break (ulid, id);
         }
     };
-    let kind = request.agent.or(pod.agent).unwrap_or(AgentKind::Claude);
+    let kind = kind(request, pod);
     let spec = Spec {
         name: request.name.clone(),
         labels: request.labels.clone(),
@@ -160,7 +164,7 @@ fn planned(
         agent: kind,
         model: request.model.clone().or_else(|| pod.model.clone()),
         permissions: pod.permissions,
-        agent_session: agent::agent(kind).choose_session(random()),
+        agent_session: agent::choose_session(kind, &pod.spec, random()),
         pod: pod.spec.clone(),
         build: BuildOptions {
             force: request.build,
@@ -189,6 +193,11 @@ fn planned(
         },
         values,
     }
+}
+
+/// The agent of a request's session of a pod.
+fn kind(request: &StartRequest, pod: &Pod) -> AgentKind {
+    request.agent.or(pod.agent).unwrap_or(AgentKind::Claude)
 }
 
 /// Where a request's session of a pod runs.
@@ -307,6 +316,7 @@ pub(super) fn appends(
                     prompt: session.prompt,
                     task: session.task,
                     env: session.values.names(),
+                    fresh: None,
                     position,
                     reason,
                 },

@@ -8,6 +8,7 @@
 use super::admission::{Demand, Fate, Verdict};
 use super::capture::{self, Attached};
 use super::cleanup;
+use super::conclusion;
 use super::launch;
 use super::session::{Idle, Link, Published, Signal};
 use super::supervisor::{Acquire, Enqueue, Release};
@@ -219,6 +220,7 @@ impl Driver {
             run.result.as_ref(),
             run.interrupted,
         );
+        let why = conclusion::why(self, run, end, &outcome);
         let never_ran = run.started.is_none();
         if let (Some(place), true) = (&place, never_ran) {
             let owner = self.owner(run.number, place.attempt);
@@ -228,7 +230,7 @@ impl Driver {
         }
         debug_assert!(matches!(end, End::Exited { .. } | End::Error { .. }));
         self.link
-            .record(run.number, vec![EventKind::RunEnded { outcome }])
+            .record(run.number, vec![EventKind::RunEnded { outcome, why }])
             .await?;
         fail_point!("run.ended");
         self.over(run.number).await
@@ -278,7 +280,7 @@ pub(super) fn taken_back(now: Timestamp, why: &str) -> Vec<(Timestamp, EventKind
     let outcome = Outcome::Cancelled;
     vec![
         (now, EventKind::Error { code, message }),
-        (now, EventKind::RunEnded { outcome }),
+        (now, EventKind::RunEnded { outcome, why: None }),
     ]
 }
 

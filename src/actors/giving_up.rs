@@ -86,7 +86,7 @@ fn ends(record: &SessionRecord, run: &RunRecord) -> Vec<(Timestamp, EventKind)> 
         run.result.as_ref(),
         run.interrupted,
     );
-    let ended = EventKind::RunEnded { outcome };
+    let ended = EventKind::RunEnded { outcome, why: None };
     error
         .into_iter()
         .chain([ended])

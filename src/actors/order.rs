@@ -2,11 +2,17 @@
 
 use super::driver::{self, Driver};
 use super::environment::{self, Values};
+use crate::agent::command::PROMPT;
 use crate::agent::{self, CommandLine, Invocation};
+use crate::model::spec::PromptBy;
 use crate::model::{
-    Error, ErrorCode, EventKind, Result, RunRecord, RuntimeName, SessionRecord, Spec, Ulid,
+    AgentKind, Error, ErrorCode, EventKind, Result, RunRecord, RuntimeName, SessionRecord, Spec,
+    Ulid,
 };
+use crate::runtime::session_dir::CONTAINER_RUN;
 use crate::runtime::shim::RunBody;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
 /// The run, as its shim gets it.
 pub(super) fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<RunBody> {
@@ -18,20 +24,90 @@ pub(super) fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<Run
         return Err(Error::new(ErrorCode::InvalidPod, message)
             .hint("set \"entrypoint\" in pod.json, or \"agent\": \"claude\""));
     }
+    let mut files = values.secret_files();
+    let (argv, stdin) = hand_over(driver, run, command.argv, &mut files)?;
     Ok(RunBody {
         id,
         run: run.number,
-        argv: command.argv.into_iter().map(String::into_bytes).collect(),
+        argv,
         env: environment::merge(&command.env, &driver.spec, &values),
         cwd: None,
-        stdin: prompt(driver, run)?,
+        stdin,
         keep_stdin_open: false,
         tty: None,
         primary: true,
         secrets: values.secrets(),
-        files: values.secret_files(),
+        files,
     })
 }
+
+/// The arguments and the standard input of a run, with its prompt in one of them, or
+/// in a file that is one of `files`. Nothing of that is recorded: `{prompt}` stands
+/// for it wherever a command is shown.
+fn hand_over(
+    driver: &Driver,
+    run: &RunRecord,
+    argv: Vec<String>,
+    files: &mut Files,
+) -> Result<(Vec<Vec<u8>>, Vec<u8>)> {
+    let spec = &driver.spec;
+    let prompt = prompt(driver, run)?;
+    let template = spec
+        .pod
+        .command
+        .as_ref()
+        .filter(|_| spec.agent == AgentKind::Command);
+    let by = template.map_or(PromptBy::Stdin, |template| template.prompt);
+    let (word, stdin) = match by {
+        PromptBy::Stdin => {
+            let argv = argv.into_iter().map(String::into_bytes).collect();
+            return Ok((argv, prompt));
+        }
+        PromptBy::Arg if prompt.len() > ARGUMENT_MAX || prompt.contains(&0) => {
+            let message = format!(
+                "a prompt of {} bytes cannot be an argument: that has at most {ARGUMENT_MAX}, and no NUL",
+                prompt.len()
+            );
+            return Err(Error::new(ErrorCode::InvalidPod, message)
+                .hint("set \"prompt\": \"file\" in \"command\" of pod.json"));
+        }
+        PromptBy::Arg => (prompt, Vec::new()),
+        PromptBy::File => {
+            let place = run.state.place().map_or(1, |place| place.attempt);
+            let path = match spec.runtime {
+                RuntimeName::Docker => PathBuf::from(CONTAINER_RUN),
+                // Processes of this machine find it where it lies.
+                RuntimeName::Local | RuntimeName::Fake => {
+                    let dir = driver.link.shared.session_dir(driver.link.ulid);
+                    dir.run(run.number, place).path()
+                }
+            };
+            let path = path.join("prompt").into_os_string().into_vec();
+            files.push((path.clone(), PROMPT_MODE, prompt));
+            (path, Vec::new())
+        }
+    };
+    let mut argv: Vec<Vec<u8>> = argv.into_iter().map(String::into_bytes).collect();
+    let mut named = false;
+    for argument in &mut argv {
+        let text = String::from_utf8_lossy(argument).into_owned();
+        if let Some((before, after)) = text.split_once(PROMPT) {
+            named = true;
+            *argument = [before.as_bytes(), &word, after.as_bytes()].concat();
+        }
+    }
+    if !named {
+        argv.push(word);
+    }
+    Ok((argv, stdin))
+}
+
+/// Longest argument of a program on Linux, with the zero behind it 128 KiB.
+const ARGUMENT_MAX: usize = 131_071;
+/// Mode of a prompt's file: it is made by the agent's user, and is for nobody else.
+const PROMPT_MODE: u32 = 0o400;
+
+type Files = Vec<(Vec<u8>, u32, Vec<u8>)>;
 
 /// The values that came with a run.
 pub(super) fn values(driver: &Driver, run: &RunRecord) -> Result<Values> {
@@ -47,14 +123,18 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         config.user.clone_from(user);
     }
     let resume = driver::goes_on(record, run)
-        .then(|| record.agent_sessions.last().map(String::as_str))
+        .then(|| record.conversation(run))
         .flatten();
+    let session = match &run.fresh {
+        Some(fresh) => fresh.agent_session.as_deref(),
+        None => spec.agent_session.as_deref(),
+    };
     agent::agent(spec.agent).command(&Invocation {
         spec,
         image_command: &config.command,
         root: config.is_root(),
         resume,
-        session: spec.agent_session.as_deref(),
+        session,
     })
 }
 

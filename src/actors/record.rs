@@ -128,6 +128,7 @@ mod tests {
             prompt,
             task: None,
             env: vec![],
+            fresh: None,
             position: None,
             reason: None,
         }
@@ -194,7 +195,8 @@ mod tests {
                 message: String::new()
             }),
             Just(EventKind::RunEnded {
-                outcome: Outcome::Success
+                outcome: Outcome::Success,
+                why: None
             }),
             Just(EventKind::Note {
                 code: "n".to_owned(),
@@ -273,6 +275,7 @@ mod tests {
         };
         let ended = EventKind::RunEnded {
             outcome: Outcome::Success,
+            why: None,
         };
         assert!(
             recorder

@@ -1,13 +1,15 @@
 //! Further runs of a session.
 
-use super::dispatch;
+use super::dispatch::{self, random};
 use super::environment::{self, Caller, Values};
 use super::handle::{Handle, TRIES, blocking, hash, turn};
 use super::session::AddRun;
 use super::supervisor::{Child, Room};
+use crate::agent;
 use crate::model::api::{ResumeHow, ResumeRequest, ResumeResponse};
 use crate::model::spec::{Keep, SecretKind};
-use crate::model::{Error, ErrorCode, How, Result, SessionRecord, Spec};
+use crate::model::{Error, ErrorCode, Fresh, How, Result, SessionRecord, Spec};
+use std::sync::Arc;
 
 impl Handle {
     /// Asks for a further run; returns when its intent is durable.
@@ -59,12 +61,13 @@ impl Handle {
                 let runtime = self.shared.runtime(record.runtime)?;
                 runtime.check().await.map_err(Error::from)?;
             }
-            let spec = self.shared.spec(ulid)?;
+            let spec = Arc::new(self.shared.spec(ulid)?);
             let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
             let (this, asked) = (self.clone(), request.clone());
             let (dir, of) = (self.shared.session_dir(ulid), record.clone());
+            let its = spec.clone();
             let (env, notes) = blocking(move || {
-                let (values, notes) = this.values_for(&of, &spec, &asked)?;
+                let (values, notes) = this.values_for(&of, &its, &asked)?;
                 environment::store(&dir, run, &values)?;
                 Ok((values.names(), notes))
             })
@@ -80,6 +83,9 @@ impl Handle {
             let message = AddRun {
                 prompt: request.prompt.clone(),
                 env,
+                fresh: request.fresh.then(|| Fresh {
+                    agent_session: agent::choose_session(spec.agent, &spec.pod, random()),
+                }),
                 id: request.request,
                 hash,
                 response,

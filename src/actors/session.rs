@@ -15,7 +15,7 @@ use crate::model::api::ResumeResponse;
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::run::Phase;
 use crate::model::{
-    Blob, Error, ErrorCode, Event, EventKind, How, RunState, SessionRecord, Timestamp, Ulid,
+    Blob, Error, ErrorCode, Event, EventKind, Fresh, How, RunState, SessionRecord, Timestamp, Ulid,
 };
 use crate::store::{Append, AppendError, Claim, RequestRow};
 use actix::prelude::*;
@@ -91,6 +91,8 @@ pub(super) struct Record {
 pub(super) struct AddRun {
     pub(super) prompt: Blob,
     pub(super) env: Vec<String>,
+    /// It begins a conversation of its own.
+    pub(super) fresh: Option<Fresh>,
     pub(super) id: Ulid,
     pub(super) hash: [u8; 32],
     /// The answer but for the event's number. Its run is the one that is
@@ -389,6 +391,7 @@ impl Handler<AddRun> for Session {
             prompt: message.prompt,
             task: None,
             env: message.env,
+            fresh: message.fresh,
             position: None,
             reason,
         };

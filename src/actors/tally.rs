@@ -68,7 +68,7 @@ impl Contents {
                     let newline = u64::from(!output.continued);
                     contents.output_bytes += output.data.len() as u64 + newline;
                 }
-                EventKind::RunEnded { outcome } => {
+                EventKind::RunEnded { outcome, .. } => {
                     let names = Outcome::NAMES.iter();
                     let at = names.clone().position(|name| *name == outcome.name());
                     contents.run_ends.extend(at);

@@ -45,6 +45,7 @@ pub(super) fn session(
         ended: ended_at,
         cost_usd: used.and_then(|used| used.cost_usd),
         usage: used,
+        waiting_limit: current.and_then(|run| run.limit.clone()),
         turns: record.runs.iter().map(|run| run.account.turns).sum(),
         container: current
             .and_then(|run| run.state.place())
@@ -95,6 +96,7 @@ pub(super) fn end(run: &RunRecord) -> Option<RunEnd> {
     let RunState::Ended {
         outcome,
         code,
+        why,
         error,
         ..
     } = &run.state
@@ -113,6 +115,7 @@ pub(super) fn end(run: &RunRecord) -> Option<RunEnd> {
         outcome: outcome.clone(),
         code: *code,
         exit_code,
+        why: why.clone(),
         error,
     })
 }

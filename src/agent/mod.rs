@@ -7,6 +7,7 @@
 pub mod claude;
 pub mod codex;
 pub mod command;
+pub mod credentials;
 pub mod gemini;
 mod json;
 mod ledger;
@@ -14,6 +15,7 @@ pub mod opencode;
 mod pretty;
 mod text;
 
+use crate::model::spec::PodSpec;
 use crate::model::usage::ByModel;
 use crate::model::{Account, AgentEvent, AgentKind, Spec};
 use std::collections::BTreeMap;
@@ -109,7 +111,38 @@ pub fn agent(kind: AgentKind) -> &'static dyn Agent {
 /// Whose output the sessions of a specification write.
 #[must_use]
 pub fn speaks(spec: &Spec) -> AgentKind {
-    spec.agent
+    let template = spec.pod.command.as_ref();
+    match spec.agent {
+        AgentKind::Command => template
+            .and_then(|template| template.output)
+            .unwrap_or(spec.agent),
+        known => known,
+    }
+}
+
+/// The id of a conversation that begins, where an agent of that kind in that pod is
+/// told one; made of a fresh random number.
+#[must_use]
+pub fn choose_session(kind: AgentKind, pod: &PodSpec, random: u128) -> Option<String> {
+    let named = |words: &[String]| words.iter().any(|word| word.contains(command::SESSION));
+    match (kind, &pod.command) {
+        (AgentKind::Command, Some(template)) if named(&template.begin) => Some(uuid(random)),
+        _ => agent(kind).choose_session(random),
+    }
+}
+
+/// Whether an agent says by that that the conversation it was to go on with is not there.
+#[must_use]
+pub fn has_lost_conversation(words: &str) -> bool {
+    let lower = words.to_lowercase();
+    let lost = [
+        "no conversation found",
+        "no rollout found",
+        "session not found",
+        "invalid session identifier",
+        "no previous sessions found",
+    ];
+    lost.iter().any(|phrase| lower.contains(phrase))
 }
 
 /// Whether the agent of a specification says how it ended.

@@ -1,7 +1,7 @@
 //! A line of an agent for people, made of the events that it stands for.
 
 use super::{Agent, Before};
-use crate::model::AgentEvent;
+use crate::model::{AgentEvent, Outcome};
 
 /// As [`Agent::pretty`] says.
 pub(super) fn line(agent: &dyn Agent, line: &[u8]) -> Option<String> {
@@ -37,7 +37,10 @@ fn of(event: &AgentEvent) -> Option<String> {
             name,
             malformed: false,
         } => format!("[{name}]"),
-        AgentEvent::Result { outcome, .. } => outcome.name().to_owned(),
+        AgentEvent::Result { outcome, text, .. } => match outcome {
+            Outcome::Success => outcome.name().to_owned(),
+            _ => format!("{}: {text}", outcome.name()),
+        },
         AgentEvent::Init { .. }
         | AgentEvent::Thinking { .. }
         | AgentEvent::Usage { .. }

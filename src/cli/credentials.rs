@@ -1,52 +1,14 @@
 //! Whether whoever calls has credentials for agents: where, and until when.
 //! Never what they are.
 
-use crate::model::Timestamp;
+use crate::agent::credentials::{self, Held, Needs};
 use crate::model::api::Check;
-use serde_json::Value;
+use crate::model::{AgentKind, Timestamp};
 use std::path::Path;
+use std::time::Duration;
 
-/// An agent, and where its credentials are looked for.
-struct Source {
-    agent: &'static str,
-    /// Any of these variables is enough.
-    variables: &'static [&'static str],
-    /// So is this file beneath the user's home.
-    file: &'static str,
-    /// Where in the file is the time, in milliseconds, until which it is good;
-    /// and what gets another one by itself.
-    expiry: Option<(&'static str, &'static str)>,
-    /// How to get some.
-    hint: &'static str,
-}
-
-const SOURCES: [Source; 3] = [
-    Source {
-        agent: "claude",
-        variables: &[
-            "ANTHROPIC_API_KEY",
-            "ANTHROPIC_AUTH_TOKEN",
-            "CLAUDE_CODE_OAUTH_TOKEN",
-        ],
-        file: ".claude/.credentials.json",
-        expiry: Some(("/claudeAiOauth/expiresAt", "/claudeAiOauth/refreshToken")),
-        hint: "set ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN from `claude setup-token`, and name it in the pod's inheritEnv",
-    },
-    Source {
-        agent: "codex",
-        variables: &["OPENAI_API_KEY", "CODEX_API_KEY"],
-        file: ".codex/auth.json",
-        expiry: None,
-        hint: "",
-    },
-    Source {
-        agent: "gemini",
-        variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-        file: ".gemini/oauth_creds.json",
-        expiry: Some(("/expiry_date", "/refresh_token")),
-        hint: "",
-    },
-];
+/// Credentials that end this soon are worth a warning.
+const SOON: Duration = Duration::from_secs(2 * 3600);
 
 /// One check for each agent. `is_set` says whether a variable has a value.
 pub(super) fn checks(
@@ -54,34 +16,34 @@ pub(super) fn checks(
     user_home: Option<&Path>,
     now: Timestamp,
 ) -> Vec<Check> {
-    let check = |source| look(source, is_set, user_home, now);
-    SOURCES.iter().map(check).collect()
+    let check = |needs| look(needs, is_set, user_home, now);
+    credentials::ALL.iter().map(check).collect()
 }
 
 fn look(
-    source: &Source,
+    needs: &Needs,
     is_set: &dyn Fn(&str) -> bool,
     user_home: Option<&Path>,
     now: Timestamp,
 ) -> Check {
-    let name = format!("credentials of {}", source.agent);
-    if let Some(variable) = source.variables.iter().find(|name| is_set(name)) {
+    let name = format!("credentials of {}", needs.agent);
+    if let Some(variable) = needs.variables.iter().find(|name| is_set(name)) {
         return Check::ok(&name, format!("{variable} is set"));
     }
-    let path = user_home.map(|home| home.join(source.file));
+    let path = user_home.map(|home| home.join(needs.file));
     let Some(path) = path.filter(|path| path.exists()) else {
-        let looked = source.variables.join(", ");
+        let looked = needs.variables.join(", ");
         let message = format!(
             "none: neither {looked} is set, nor is there ~/{}",
-            source.file
+            needs.file
         );
-        return match source.hint {
+        return match needs.agent {
+            AgentKind::Claude => Check::warning(&name, message, needs.hint),
             // Only pods with that agent need them.
-            "" => Check::ok(&name, message),
-            hint => Check::warning(&name, message, hint),
+            _ => Check::ok(&name, message),
         };
     };
-    let shown = format!("in ~/{}", source.file);
+    let shown = format!("in ~/{}", needs.file);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) => {
@@ -89,34 +51,22 @@ fn look(
             return Check::warning(&name, message, "make it yours and readable");
         }
     };
-    let Ok(held) = serde_json::from_slice::<Value>(&text) else {
-        let message = format!("{shown}, which is no JSON");
-        return Check::warning(&name, message, "sign in again with the agent's own command");
-    };
-    let Some((expires, renewal)) = source.expiry else {
-        return Check::ok(&name, shown);
-    };
-    let until = held.pointer(expires).and_then(Value::as_i64);
-    let Some(until) = until.map(|millis| Timestamp(millis.saturating_mul(1_000_000))) else {
-        return Check::ok(&name, shown);
-    };
-    let renewed = held
-        .pointer(renewal)
-        .and_then(Value::as_str)
-        .is_some_and(|token| !token.is_empty());
-    match (until > now, renewed) {
-        (true, _) => Check::ok(&name, format!("{shown}, good until {until}")),
-        (false, true) => Check::ok(
+    match needs.judge(&text, now) {
+        Held::Malformed => Check::warning(&name, format!("{shown}, which is no JSON"), SIGN_IN),
+        Held::Good(None) => Check::ok(&name, shown),
+        Held::Good(Some(until)) if until.since(now) < SOON => {
+            Check::warning(&name, format!("{shown}, good until {until}"), SIGN_IN)
+        }
+        Held::Good(Some(until)) => Check::ok(&name, format!("{shown}, good until {until}")),
+        Held::Renewable(at) => Check::ok(
             &name,
-            format!("{shown}, expired {until}; the agent renews them"),
+            format!("{shown}, expired {at}; the agent renews them"),
         ),
-        (false, false) => Check::warning(
-            &name,
-            format!("{shown}, expired {until}"),
-            "sign in again with the agent's own command",
-        ),
+        Held::Expired(at) => Check::warning(&name, format!("{shown}, expired {at}"), SIGN_IN),
     }
 }
+
+const SIGN_IN: &str = "sign in again with the agent's own command";
 
 #[cfg(test)]
 mod tests {
@@ -129,10 +79,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         if let Some(text) = file {
             std::fs::create_dir(home.path().join(".claude")).unwrap();
-            std::fs::write(home.path().join(SOURCES[0].file), text).unwrap();
+            std::fs::write(home.path().join(credentials::ALL[0].file), text).unwrap();
         }
         let all = checks(&|name| variables.contains(&name), Some(home.path()), NOW);
-        assert_eq!(all.len(), SOURCES.len());
+        assert_eq!(all.len(), credentials::ALL.len());
         all.into_iter().next().unwrap()
     }
 

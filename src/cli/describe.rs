@@ -132,7 +132,9 @@ pub fn describe(event: &Event) -> Option<String> {
             format!("exited with {code}{oom}")
         }
         EventKind::Error { message, .. } => format!("error: {message}"),
-        EventKind::RunEnded { outcome } => format!("ended: {}", outcome.name().replace('_', " ")),
+        EventKind::RunEnded { outcome, .. } => {
+            format!("ended: {}", outcome.name().replace('_', " "))
+        }
         EventKind::Note { message, .. } => format!("note: {message}"),
         EventKind::Removed { complete: true, .. } => "removed".to_owned(),
         EventKind::Removed {
@@ -147,7 +149,15 @@ pub fn describe(event: &Event) -> Option<String> {
 /// How a session stands, in a few words.
 #[must_use]
 pub fn state(session: &SessionView, now: Timestamp) -> String {
-    let stands = plain_state(session, now);
+    let mut stands = plain_state(session, now);
+    if session.state == "running"
+        && let Some(limit) = &session.waiting_limit
+    {
+        stands.push_str(", waits for its limit");
+        if let Some(resets) = limit.resets {
+            stands.push_str(&format!(" until {resets}"));
+        }
+    }
     match session.degraded {
         Some(_) => format!("{stands}, degraded"),
         None => stands,

@@ -469,8 +469,13 @@ impl Printer {
             (_, EventKind::BuildOutput { .. }) if self.began.contains(&run) => None,
             // Said at the end, with what to do about it.
             (Beside::Everything, EventKind::Error { .. }) => None,
-            (Beside::Everything, EventKind::RunEnded { outcome }) => {
-                Some(ended(event, outcome, self.codes.get(&run).copied()))
+            (Beside::Everything, EventKind::RunEnded { outcome, why }) => {
+                let ended = ended(event, outcome, self.codes.get(&run).copied());
+                let hint = why.as_ref().and_then(|why| why.rsplit_once("\nhint: "));
+                Some(match hint {
+                    Some((_, hint)) => format!("{ended}\nhint: {hint}"),
+                    None => ended,
+                })
             }
             (Beside::Everything, EventKind::ContainerExited { .. } | EventKind::Agent { .. }) => {
                 None

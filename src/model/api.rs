@@ -221,6 +221,9 @@ pub struct ResumeRequest {
     /// `auto`, or insisting on a way.
     #[serde(default)]
     pub how: ResumeHow,
+    /// Begin a new conversation in the same place, where that one is gone.
+    #[serde(default)]
+    pub fresh: bool,
     /// `--env`: values from whoever resumes. Never recorded.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -330,6 +333,9 @@ pub struct RunEnd {
     pub code: Option<u8>,
     /// What `start`, `wait` and `logs -f` exit with.
     pub exit_code: u8,
+    /// Why it did not succeed, in the agent's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What was wrong, when it did not end by itself.
     #[serde(default)]
     pub error: Option<super::Error>,

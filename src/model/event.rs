@@ -68,6 +68,9 @@ pub enum EventKind {
         /// are not recorded.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         env: Vec<String>,
+        /// It goes on with no conversation, but begins one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fresh: Option<Fresh>,
         /// Place in the queue when it was recorded, from 1; none when nothing was before it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         position: Option<u32>,
@@ -180,6 +183,10 @@ pub enum EventKind {
         /// How.
         #[serde(flatten)]
         outcome: Outcome,
+        /// Why it did not succeed: in the agent's words, else the last of its
+        /// standard error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// What the user must know about the record itself.
     Note {
@@ -257,6 +264,14 @@ impl EventKind {
             _ => false,
         }
     }
+}
+
+/// A conversation that a further run begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fresh {
+    /// The agent's own id of it, where cldpd chose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_session: Option<String>,
 }
 
 /// How a run came about.

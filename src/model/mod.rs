@@ -29,7 +29,7 @@ pub mod waiting;
 pub use agent_event::AgentEvent;
 pub use bytes::Blob;
 pub use error::{Error, ErrorCode, Result};
-pub use event::{Event, EventKind, How, Output, SessionEvent, Stream};
+pub use event::{Event, EventKind, Fresh, How, Output, SessionEvent, Stream};
 pub use ids::{HomeId, PodName, SessionId, Ulid};
 pub use outcome::Outcome;
 pub use pattern::Pattern;

@@ -48,6 +48,9 @@ pub enum RunState {
         at: Timestamp,
         /// The container it had.
         place: Option<Place>,
+        /// Why it did not succeed, in the agent's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
         /// What was wrong, when it did not end by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<(ErrorCode, String)>,
@@ -353,13 +356,14 @@ impl RunState {
                 })
             }
 
-            (Phase::Over { end, at, place }, E::RunEnded { outcome }) => {
+            (Phase::Over { end, at, place }, E::RunEnded { outcome, why }) => {
                 let (code, error) = match end {
                     End::Exited { code, .. } => (Some(*code), None),
                     End::Error { code, message } => (None, Some((*code, message.clone()))),
                 };
                 Ok(Self::Ended {
                     outcome: outcome.clone(),
+                    why: why.clone(),
                     code,
                     at: *at,
                     place: place.clone(),

@@ -1,7 +1,7 @@
 //! A session as the events tell it: the projection that `sessions` and `inspect` show.
 
 use super::agent_event::AgentEvent;
-use super::event::{Event, EventKind, How};
+use super::event::{Event, EventKind, Fresh, How};
 use super::ids::{HomeId, PodName, SessionId, Ulid};
 use super::outcome::Outcome;
 use super::run::{IllegalTransition, RunState};
@@ -87,6 +87,9 @@ pub struct RunRecord {
     /// Names of variables whose values came with it and are not recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// It goes on with no conversation, but begins one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<Fresh>,
     /// When it was asked for.
     pub queued: Timestamp,
     /// When the agent's program began.
@@ -101,6 +104,9 @@ pub struct RunRecord {
     /// What the agent accounted for.
     #[serde(default, skip_serializing_if = "Account::is_empty")]
     pub account: Account,
+    /// A limit of its provider that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ReachedLimit>,
     /// A SIGINT was sent to it on a user's behalf.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
@@ -109,6 +115,17 @@ pub struct RunRecord {
     pub signals: Vec<SentSignal>,
     /// Where it stands.
     pub state: RunState,
+}
+
+/// A limit of an agent's provider that is reached: nothing is answered until it begins anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReachedLimit {
+    /// Which, in the agent's words.
+    #[serde(default)]
+    pub name: String,
+    /// When it begins anew, where the agent says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets: Option<Timestamp>,
 }
 
 /// A signal that was sent on a user's behalf.
@@ -177,6 +194,7 @@ impl SessionRecord {
                 prompt,
                 task,
                 env,
+                fresh,
                 ..
             } => {
                 if event.run as usize != self.runs.len() || self.removed.is_some() {
@@ -188,11 +206,13 @@ impl SessionRecord {
                     prompt: task.clone().unwrap_or_else(|| prompt.summary(SUMMARY)),
                     queued_seq: event.seq,
                     env: env.clone(),
+                    fresh: fresh.clone(),
                     queued: event.time,
                     started: None,
                     image: None,
                     result: None,
                     account: Account::default(),
+                    limit: None,
                     interrupted: false,
                     signals: Vec::new(),
                     state: RunState::queued(),
@@ -240,6 +260,20 @@ impl SessionRecord {
             return false;
         };
         let mut changed = run.account.take(&event);
+        match &event {
+            AgentEvent::Limit {
+                reached,
+                name,
+                resets,
+            } => {
+                let (name, resets) = (name.clone(), *resets);
+                run.limit = reached.then_some(ReachedLimit { name, resets });
+                changed = true;
+            }
+            // It was answered.
+            AgentEvent::Usage { .. } => run.limit = None,
+            _ => {}
+        }
         let session = match &event {
             AgentEvent::Init {
                 agent_session,
@@ -314,17 +348,48 @@ impl SessionRecord {
         self.live_run().or_else(ran).or_else(|| self.runs.last())
     }
 
-    /// What its agent used in all its runs before one, by model.
+    /// The conversation that a run goes on with: the last that the agent named before
+    /// it, unless the run begins one.
+    #[must_use]
+    pub fn conversation(&self, run: &RunRecord) -> Option<&str> {
+        match run.fresh {
+            Some(_) => None,
+            None => self.agent_sessions.last().map(String::as_str),
+        }
+    }
+
+    /// What its agent used in the conversation of a run in the runs before it, by model.
     #[must_use]
     pub fn used_before(&self, run: u32) -> ByModel {
         let mut used = ByModel::new();
-        for run in self.runs.iter().take(run as usize) {
+        let mut began = self.runs.iter().take(run as usize + 1);
+        let began = began.rposition(|run| run.fresh.is_some()).unwrap_or(0);
+        for run in self.runs.iter().take(run as usize).skip(began) {
             for (model, usage) in &run.account.models {
                 let slot = used.entry(model.clone()).or_default();
                 *slot = slot.plus(usage);
             }
         }
         used
+    }
+
+    /// Whether a record says the same. One that an earlier version made of the same
+    /// events may lack what was not kept then.
+    #[must_use]
+    pub fn is_told_by(&self, other: &Self) -> bool {
+        self == other || self.as_of_before() == other.as_of_before()
+    }
+
+    /// Without what versions before 0.2 did not keep.
+    fn as_of_before(&self) -> Self {
+        let mut before = self.clone();
+        before.agent_version = None;
+        before.agent_model = None;
+        for run in &mut before.runs {
+            run.account = Account::default();
+            run.limit = None;
+        }
+        before
     }
 
     /// Whether a run is not over.

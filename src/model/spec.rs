@@ -144,6 +144,9 @@ pub struct PodSpec {
     /// `entrypoint`: the program of agent kind `command`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
+    /// `command`: how the program of agent kind `command` is spoken to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandTemplate>,
     /// `args`: further arguments to the agent.
     #[serde(default)]
     pub args: Vec<String>,
@@ -202,6 +205,7 @@ impl PodSpec {
             network: None,
             labels: BTreeMap::new(),
             entrypoint: None,
+            command: None,
             args: Vec::new(),
             max_parallel: None,
             keep: Keep::default(),
@@ -226,6 +230,40 @@ impl PodSpec {
                 SecretSource::File(_) => None,
             })
     }
+}
+
+/// How a program of agent kind `command` is spoken to. Words stand behind the
+/// program's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandTemplate {
+    /// How it gets its prompt.
+    #[serde(default)]
+    pub prompt: PromptBy,
+    /// Whose output it writes; plain lines when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<AgentKind>,
+    /// Words of a run that begins a conversation; `{session}` is an id that is chosen for it.
+    #[serde(default)]
+    pub begin: Vec<String>,
+    /// Words of a run that goes on with one; `{session}` is its id.
+    #[serde(default)]
+    pub resume: Vec<String>,
+    /// Words where a model is asked for; `{model}` is its name.
+    #[serde(default)]
+    pub model: Vec<String>,
+}
+
+/// How a program gets its prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptBy {
+    /// On standard input.
+    #[default]
+    Stdin,
+    /// As an argument: `{prompt}`, or the last one.
+    Arg,
+    /// In a file, whose path is an argument: `{prompt}`, or the last one.
+    File,
 }
 
 /// A file or directory that is copied into a container before its first start.

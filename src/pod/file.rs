@@ -7,8 +7,8 @@ use super::json;
 use super::keys::FILE;
 use super::reader::{Object, Reader, Text, shown};
 use super::sources::{self, Places};
-use super::{limits, secrets};
-use crate::model::spec::{CopyFile, Keep, Mount, Permissions, SecretSpec};
+use super::{command, limits, secrets};
+use crate::model::spec::{CommandTemplate, CopyFile, Keep, Mount, Permissions, SecretSpec};
 use crate::model::units::parse_duration;
 use crate::model::{AgentKind, PodName, RuntimeName};
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ pub(super) struct PodFile {
     pub(super) model: Option<String>,
     pub(super) args: Vec<String>,
     pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) command: Option<CommandTemplate>,
     pub(super) permissions: Permissions,
     pub(super) group_add: Vec<String>,
     pub(super) extra_hosts: Vec<String>,
@@ -82,6 +83,7 @@ pub(super) fn read(file: &Path, text: &[u8], places: &Places<'_>) -> (PodFile, V
         model: model(&mut reader, &object),
         args: texts(reader.texts(&object, "args", false)),
         entrypoint: entrypoint(&mut reader, &object),
+        command: command::read(&mut reader, &object),
         permissions: reader
             .choice(
                 &object,

@@ -182,6 +182,16 @@ const KEYS: &[Key] = &[
         examples: &["[\"my-agent\", \"--unattended\"]"],
     },
     Key {
+        name: "command",
+        about: "How the program of agent \"command\" is spoken to; with the prompt on its standard input and \
+                plain lines out when absent.",
+        form: Form::Object(&COMMAND),
+        default: None,
+        examples: &[
+            "{\"prompt\": \"file\", \"output\": \"plain\", \"resume\": [\"--continue\", \"{session}\"]}",
+        ],
+    },
+    Key {
         name: "permissions",
         about: "What the agent may do without being asked: bypass is everything, since the container is \
                 the fence; default is what its own configuration says.",
@@ -302,6 +312,53 @@ const OPTIONAL: Key = Key {
     form: Form::Flag,
     default: Some("false"),
     examples: &["true"],
+};
+
+/// `command`.
+pub(super) const COMMAND: Shape = Shape {
+    keys: &[
+        Key {
+            name: "prompt",
+            about: "How it gets its prompt: on stdin, as an arg, or in a file. {prompt} in entrypoint or \
+                    args stands for the prompt or for the file's path; without it that is the last \
+                    argument.",
+            form: Form::Choice(&["stdin", "arg", "file"]),
+            default: Some("\"stdin\""),
+            examples: &["\"file\""],
+        },
+        Key {
+            name: "output",
+            about: "What it writes: plain lines, or those of an agent that is known, which are \
+                    understood as its own are.",
+            form: Form::Choice(&["plain", "claude", "codex", "gemini", "opencode"]),
+            default: Some("\"plain\""),
+            examples: &["\"claude\""],
+        },
+        Key {
+            name: "begin",
+            about: "Arguments of a run that begins a conversation; {session} is an id that is chosen \
+                    for it (a UUID).",
+            form: Form::List(&Form::Text),
+            default: Some("[]"),
+            examples: &["[\"--session-id\", \"{session}\"]"],
+        },
+        Key {
+            name: "resume",
+            about: "Arguments of a run that goes on with a conversation; {session} is its id.",
+            form: Form::List(&Form::Text),
+            default: Some("[]"),
+            examples: &["[\"--resume\", \"{session}\"]"],
+        },
+        Key {
+            name: "model",
+            about: "Arguments where a model is asked for; {model} is its name.",
+            form: Form::List(&Form::Text),
+            default: Some("[]"),
+            examples: &["[\"--model\", \"{model}\"]"],
+        },
+    ],
+    required: &[],
+    either: None,
 };
 
 /// An item of `mounts`.

@@ -6,6 +6,7 @@
 //! Invariant: a [`Pod`] that was loaded is valid, and no name ever leads out of
 //! the pods directory: names are checked before any file is touched.
 
+mod command;
 mod error;
 mod file;
 mod json;
@@ -332,6 +333,7 @@ fn pod(
             network: file.network,
             labels: file.labels,
             entrypoint: file.entrypoint,
+            command: file.command,
             args: file.args,
             max_parallel: file.max_parallel,
             keep: file.keep,

@@ -265,7 +265,7 @@ impl<L: Look> Check<'_, '_, L> {
             }
         };
         match (fold.finish(), row) {
-            (Ok(folded), Some(row)) if folded != row => {
+            (Ok(folded), Some(row)) if !folded.is_told_by(&row) => {
                 let what = "its projection is not what its events say";
                 self.say(Some(session), None, what);
             }

@@ -2,6 +2,7 @@
 //! section. Where the design settles a name or a code otherwise, the design is
 //! what is tested.
 
+mod agents;
 mod clean;
 mod cli;
 mod containers;

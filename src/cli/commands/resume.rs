@@ -40,6 +40,9 @@ pub struct Args {
     /// How the prompt is to reach the agent
     #[arg(long, value_name = "HOW", default_value = "auto")]
     how: How,
+    /// Begin a new conversation in the same place, where the agent no longer has that one
+    #[arg(long)]
+    fresh: bool,
     #[command(flatten)]
     env: EnvArgs,
     /// Show the exact bytes that the agent writes
@@ -84,6 +87,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     };
     let (client, inherited) = prepared?;
     let request = ResumeRequest {
+        fresh: args.fresh,
         request: Ulid::generate(),
         prompt,
         how: match args.how {

@@ -2,6 +2,7 @@
 
 use crate::model::ids::{PodName, SessionId, Ulid};
 use crate::model::schema::UlidText;
+use crate::model::session::ReachedLimit;
 use crate::model::spec::{AgentKind, RuntimeName, Spec};
 use crate::model::waiting::WaitsFor;
 use crate::model::{Outcome, SessionRecord, Timestamp, Usage};
@@ -65,6 +66,9 @@ pub struct SessionView {
     /// What its agent used, over all runs, where it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The limit of its provider that the agent waits for, or ended at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_limit: Option<ReachedLimit>,
     /// Turns of its agent, over all runs, by the agent's count.
     #[serde(default)]
     pub turns: u64,

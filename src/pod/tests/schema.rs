@@ -134,7 +134,7 @@ fn typical_mistakes_are_refused_by_both() {
         json!({"secrets": [{"name": "A", "as": "volume"}]}),
         json!({"secrets": [{"name": "A b"}]}),
         json!({"secrets": ["A"]}),
-        json!({"agent": "codex"}),
+        json!({"agent": "copilot"}),
         json!({"permissions": "all"}),
         json!({"user": "a b"}),
         json!({"memory": -1}),

@@ -227,6 +227,7 @@ fn every_kind() -> Vec<Event> {
             prompt: Blob::from("go on"),
             task: Some("task".to_owned()),
             env: vec!["TOKEN".to_owned()],
+            fresh: None,
             position: Some(2),
             reason: Some("room".to_owned()),
         },
@@ -236,6 +237,7 @@ fn every_kind() -> Vec<Event> {
         },
         EventKind::RunEnded {
             outcome: Outcome::Failed,
+            why: None,
         },
         EventKind::Removed {
             complete: true,

@@ -130,6 +130,7 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
     } else {
         RunState::Ended {
             outcome: Outcome::Success,
+            why: None,
             code: Some(0),
             at: NOW,
             place: None,
@@ -157,10 +158,12 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
             prompt: "p".repeat(padding),
             queued_seq: 2,
             env: Vec::new(),
+            fresh: None,
             queued: NOW,
             started: None,
             image: None,
             result: None,
+            limit: None,
             account: crate::model::Account::default(),
             interrupted: false,
             signals: Vec::new(),

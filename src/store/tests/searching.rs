@@ -97,6 +97,7 @@ fn queued(prompt: &str) -> EventKind {
         prompt: Blob::from(prompt),
         task: None,
         env: Vec::new(),
+        fresh: None,
         position: None,
         reason: None,
     }

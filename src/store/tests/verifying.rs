@@ -45,6 +45,7 @@ pub(super) fn session_of(said: &[(Vec<u8>, bool, bool)]) -> Vec<Event> {
             prompt: Blob::from("do it"),
             task: None,
             env: vec![],
+            fresh: None,
             position: None,
             reason: None,
         },
@@ -90,6 +91,7 @@ pub(super) fn session_of(said: &[(Vec<u8>, bool, bool)]) -> Vec<Event> {
     });
     kinds.push(EventKind::RunEnded {
         outcome: Outcome::Success,
+        why: None,
     });
     (1..)
         .zip(kinds)

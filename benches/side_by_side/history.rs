@@ -4,7 +4,7 @@
 //! have made them, but without agents that say it all. No engine is needed.
 
 use crate::report::{Aim, Memory, Report, Row};
-use crate::stage::{Failure, Rss, rss};
+use crate::stage::{Failure, Rss, kill, rss};
 use crate::{say, timed};
 use cldpd::model::session::RunRecord;
 use cldpd::model::spec::Keep;
@@ -13,8 +13,6 @@ use cldpd::model::{
     SessionRecord, Stream, Timestamp, Ulid,
 };
 use cldpd::store::{Append, Journal, Options};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -107,11 +105,7 @@ impl Home {
 
     /// Kills the daemon, and waits until it is gone.
     fn kill(&self) -> Result<(), Failure> {
-        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).ok_or("no process")?;
-        let process = pidfd_open(pid, PidfdFlags::empty())?;
-        pidfd_send_signal(&process, Signal::KILL)?;
-        poll(&mut [PollFd::new(&process, PollFlags::IN)], None)?;
-        Ok(())
+        kill(self.pid()?)
     }
 
     /// Makes sessions that are over, with as many lines each, given by `line`.

@@ -11,6 +11,7 @@ mod appends;
 mod disk;
 mod history;
 mod latency;
+mod recovery;
 mod report;
 mod speech;
 mod stage;
@@ -34,8 +35,8 @@ const LIST_PAIRS: usize = 25;
 const LIVE: usize = 50;
 
 /// What can be measured by itself.
-const GROUPS: [&str; 7] = [
-    "history", "jobs", "latency", "appends", "disk", "memory", "agents",
+const GROUPS: [&str; 8] = [
+    "history", "jobs", "latency", "appends", "disk", "agents", "recovery", "memory",
 ];
 
 fn main() -> Result<(), Failure> {
@@ -79,6 +80,9 @@ fn main() -> Result<(), Failure> {
     if is_wanted("agents") {
         let stage = Stage::new()?;
         agents::measure(&stage, &mut report)?;
+    }
+    if is_wanted("recovery") {
+        recovery::measure(&mut report)?;
     }
     if is_wanted("memory") {
         let stage = Stage::new()?;
@@ -204,7 +208,8 @@ fn memory(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
         what: "the daemon, idle",
         rss: stage.daemon_memory()?,
     });
-    let sessions = stage.start_local(LIVE)?;
+    let prompt = format!("[[fifo {}]]", stage.fifo());
+    let sessions = stage.start_local(LIVE, &prompt)?;
     stage.await_started(&sessions)?;
     report.memory.push(Memory {
         what: "the daemon with 50 live sessions",

@@ -323,6 +323,10 @@ const COVERS: &str = "
   lines of output each, by one session or by 100 in turn; each returns after its
   barrier. The other: the same lines written to a plain file, `fdatasync` after
   each 1,024. The aim is 0.6 of its events a second, so at most 1.7 of its time.
+- **Recovery.** 200 local sessions and 50 containers live; the daemon is killed; half of
+  each end. From the start of `cldpd daemon start` until `cldpd wait` has told all those
+  ends and `cldpd sessions -a` has shown how everything stands, which is checked: 125
+  running, 100 ended with their own code, 25 killed. The other is the same without a session.
 - **On disk.** What the file system has allocated, as a part of the bytes that were said.
   Ours: the whole journal, made with the store's own interface, while the sessions live
   and after `cldpd journal compact`'s work; 64 messages, 256 lines or one message to a

@@ -1,5 +1,7 @@
 //! A home, an image and what was started of it; all of it goes with the [`Stage`].
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -57,7 +59,7 @@ impl Stage {
         fs::write(pod.join("pod.json"), settings.to_string())?;
         fs::write(
             stage.home().join("config.toml"),
-            "[limits]\nmax_parallel = 100\n",
+            "[limits]\nmax_parallel = 300\n",
         )?;
         run(Command::new("mkfifo").arg(stage.fifo()))?;
         Ok(stage)
@@ -67,8 +69,15 @@ impl Stage {
         self.root.join("home")
     }
 
-    fn fifo(&self) -> PathBuf {
-        self.root.join("fifo")
+    /// Where local agents can be told to wait.
+    pub fn fifo(&self) -> String {
+        self.root.join("fifo").display().to_string()
+    }
+
+    /// Lets everybody through who waits there.
+    pub fn open_fifo(&self) -> Result<(), Failure> {
+        drop(fs::OpenOptions::new().write(true).open(self.fifo())?);
+        Ok(())
     }
 
     fn pod(&self, name: &str) -> Result<PathBuf, Failure> {
@@ -105,13 +114,19 @@ impl Stage {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// The same, `count` times, of processes that wait.
-    pub fn start_local(&self, count: usize) -> Result<Vec<String>, Failure> {
-        let prompt = format!("[[fifo {}]]", self.fifo().display());
+    /// The same, `count` times, of local processes.
+    pub fn start_local(&self, count: usize, prompt: &str) -> Result<Vec<String>, Failure> {
+        self.start_all("local", count, prompt)
+    }
+
+    /// The same, `count` times, in containers.
+    pub fn start_many(&self, count: usize, prompt: &str) -> Result<Vec<String>, Failure> {
+        self.start_all("docker", count, prompt)
+    }
+
+    fn start_all(&self, pod: &str, count: usize, prompt: &str) -> Result<Vec<String>, Failure> {
         let count = count.to_string();
-        let args = [
-            "start", "-d", "local", "--count", &count, "--prompt", &prompt,
-        ];
+        let args = ["start", "-d", pod, "--count", &count, "--prompt", prompt];
         let output = run(&mut self.cldpd(&args))?;
         let text = String::from_utf8(output.stdout)?;
         Ok(text.lines().map(str::to_owned).collect())
@@ -239,9 +254,45 @@ impl Stage {
 
     /// Memory of the daemon.
     pub fn daemon_memory(&self) -> Result<Rss, Failure> {
+        rss(self.daemon_pid()?)
+    }
+
+    fn daemon_pid(&self) -> Result<u64, Failure> {
         let output = run(&mut self.cldpd(&["daemon", "status", "--format", "json"]))?;
         let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        rss(status["pid"].as_u64().ok_or("the daemon says no pid")?)
+        Ok(status["pid"].as_u64().ok_or("the daemon says no pid")?)
+    }
+
+    /// Kills the daemon, and waits until it is gone.
+    pub fn kill_daemon(&self) -> Result<(), Failure> {
+        kill(self.daemon_pid()?)
+    }
+
+    /// Kills the containers of these sessions' first runs, and waits for their ends.
+    pub fn kill_containers(&self, sessions: &[String]) -> Result<(), Failure> {
+        let names: Vec<String> = sessions.iter().map(|id| format!("cldpd-{id}-r0")).collect();
+        run(Command::new("docker").arg("kill").args(&names))?;
+        run(Command::new("docker").arg("wait").args(&names)).map(drop)
+    }
+
+    /// `cldpd wait`: returns when the ends of all of them are known.
+    pub fn wait_all(&self, sessions: &[String]) -> Result<(), Failure> {
+        let mut args = vec!["wait"];
+        args.extend(sessions.iter().map(String::as_str));
+        // It exits as they do.
+        self.cldpd(&args).output()?;
+        Ok(())
+    }
+
+    /// State and exit code of each session that a list of all shows.
+    pub fn standing(&self) -> Result<Vec<(String, Option<u64>)>, Failure> {
+        let output = run(&mut self.cldpd(&["sessions", "-a", "--json"]))?;
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+        let one = |session: &serde_json::Value| {
+            let state = session["state"].as_str().unwrap_or_default();
+            (state.to_owned(), session["code"].as_u64())
+        };
+        Ok(list.iter().map(one).collect())
     }
 
     /// Memory of the shim in the middle of all of this home's.
@@ -395,6 +446,15 @@ fn run(command: &mut Command) -> Result<Output, Failure> {
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(format!("{command:?} ended with {}: {said}", output.status).into())
+}
+
+/// Kills a process, and waits until it is gone.
+pub fn kill(pid: u64) -> Result<(), Failure> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).ok_or("no process")?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    pidfd_send_signal(&process, Signal::KILL)?;
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], None)?;
+    Ok(())
 }
 
 /// A process's memory, now.

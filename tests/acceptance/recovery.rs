@@ -2,8 +2,10 @@
 
 use crate::support::engine;
 use crate::support::events::{assert_dense, of_kind, only};
-use crate::support::{TestEnv, numbered, ticks};
+use crate::support::{TestEnv, numbered, procfs, scripted_agent, ticks};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -106,6 +108,53 @@ fn a050_fifty_sessions_that_talk_at_once_lose_nothing() {
     }
     let verified = env.cldpd(["journal", "verify", "--json"]).run().json();
     assert_eq!(verified["damage"].as_array().map(Vec::len), Some(0));
+}
+
+/// A while, in which nothing of this test has to be awake.
+fn a_while(ms: u32) {
+    let mut agent = Command::new(scripted_agent())
+        .stdin(Stdio::null())
+        .env("CLDPD_SCRIPT", format!("[[sleep {ms}]]"))
+        .spawn()
+        .expect("the scripted agent is built");
+    assert!(agent.wait().expect("ours").success());
+}
+
+#[test]
+fn a046_a_machine_that_was_asleep_loses_nothing() {
+    let env = TestEnv::new();
+    let pod = env.local_pod("asleep").plain().make();
+    let ids = env.start_many(&[
+        &pod,
+        "--count",
+        "3",
+        "--prompt",
+        "[[tick 200 10]][[exit 6]]",
+    ]);
+    let pid = env.daemon_pid();
+    for line in ["tick 30", "tick 120"] {
+        env.await_line(&ids[0], line);
+        // Everything of it: the daemon, shims, agents.
+        let all = procfs::processes_of(env.root());
+        assert!(all.len() > 6, "{all:?}");
+        let send = |signal: Signal| {
+            for (pid, _) in &all {
+                // Some are over at any moment.
+                let _ = kill_process(Pid::from_raw(*pid).expect("a pid"), signal);
+            }
+        };
+        send(Signal::STOP);
+        a_while(8000);
+        send(Signal::CONT);
+    }
+    for id in &ids {
+        assert_eq!(env.wait(id), 6);
+        assert_eq!(env.said(id), ticks(200), "every line once, in order");
+        let events = env.events(id);
+        assert_dense(&events);
+        assert_eq!(of_kind(&events, "run_started").len(), 1);
+    }
+    assert_eq!(env.daemon_pid(), pid);
 }
 
 #[test]

@@ -414,6 +414,15 @@ async fn place_run(
     driver.container_id = found.as_ref().map(|found| found.id.clone());
     let pid = match found.map(|found| found.state) {
         Some(PlaceState::Running { pid, .. }) => pid,
+        // Told by a daemon that died, it may have done all its work by now.
+        Some(PlaceState::Exited(_))
+            if matches!(
+                told::after_death(&dir, &owner, id).await,
+                Ok(Placed::Accepted(_))
+            ) =>
+        {
+            return Ok(Placed::Accepted(None));
+        }
         Some(PlaceState::Exited(_)) | None | Some(PlaceState::Gone | PlaceState::Created) => {
             return Err(Failure::Run(ended_at_once(driver, name, &dir).await));
         }

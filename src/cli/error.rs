@@ -121,7 +121,8 @@ pub fn from_clap(error: &clap::Error, args: &[OsString]) -> Parsed {
         ContextKind::SuggestedValue,
     ]
     .into_iter()
-    .find_map(text);
+    .find_map(text)
+    .map(|near| near.replace(", ", "' or '"));
     let hint = match (suggestion, text(ContextKind::ValidValue)) {
         (Some(near), None) => format!("did you mean '{near}'? {help}"),
         (Some(near), Some(values)) => format!("did you mean '{near}'? one of {values}"),
@@ -243,7 +244,7 @@ mod tests {
             (
                 "strat p",
                 "unknown command 'strat'",
-                "did you mean 'start'? see `cldpd --help`",
+                "did you mean 'stats' or 'start'? see `cldpd --help`",
             ),
             ("xyzzy", "unknown command 'xyzzy'", "see `cldpd --help`"),
             (

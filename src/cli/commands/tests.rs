@@ -275,7 +275,10 @@ async fn logs_that_follow_end_with_the_sessions_code() -> Result<(), Failure> {
 async fn an_empty_list_has_its_titles() -> Result<(), Failure> {
     let server = daemon()?;
     let (_, out, _) = ran(&server, &["sessions"]).await?;
-    assert_eq!(out, "SESSION  POD  STATE  RUNS  COST  STARTED  PROMPT\n");
+    assert_eq!(
+        out,
+        "SESSION  POD  STATE  RUNS  COST  TOKENS  STARTED  PROMPT\n"
+    );
     let (_, out, _) = ran(&server, &["ps", "-a", "--json", "--limit", "3"]).await?;
     assert_eq!(out, "[]\n");
     assert!(

@@ -61,7 +61,11 @@ fn differs(output: Output, daemon: &str, command: &str) {
 fn sessions_do_not_notice_that_the_program_is_replaced() {
     let env = TestEnv::new();
     let other = Other::new(&env);
-    let gate = env.gate("hold");
+    let gates: Vec<_> = (0..4).map(|n| env.gate(&format!("hold-{n}"))).collect();
+    let prompt = |number: usize| {
+        let hold = gates[number].hold();
+        format!("[[lines 2000]][[print ready]]{hold}[[lines 500]][[exit 4]]")
+    };
     let pods = [
         env.docker_pod("live").plain().make(),
         env.local_pod("local").plain().make(),
@@ -70,14 +74,10 @@ fn sessions_do_not_notice_that_the_program_is_replaced() {
             .json(json!({"maxParallel": 1}))
             .make(),
     ];
-    let prompt = format!(
-        "[[lines 2000]][[print ready]]{}[[lines 500]][[exit 4]]",
-        gate.hold()
-    );
     let mut ids: Vec<String> = Vec::new();
-    for pod in &pods {
+    for (number, pod) in pods.iter().enumerate() {
         let started = other
-            .cldpd(&env, &["start", "-d", pod, "--prompt", &prompt])
+            .cldpd(&env, &["start", "-d", pod, "--prompt", &prompt(number)])
             .run()
             .ok();
         ids.push(started.trim().to_owned());
@@ -110,13 +110,13 @@ fn sessions_do_not_notice_that_the_program_is_replaced() {
         assert_eq!(beside.run().ok(), "beside\n");
     }
     // Back again: a session of ours under the program of before.
-    let ours = env.start(&[&pods[1], "--prompt", &prompt]);
+    let ours = env.start(&[&pods[1], "--prompt", &prompt(3)]);
     env.await_line(&ours, "ready");
     differs(other.cldpd(&env, &["sessions"]).run(), OURS, &other.version);
     other.cldpd(&env, &["daemon", "restart"]).run().ok();
     assert_eq!(env.daemon()["version"], other.version.as_str());
     assert_eq!(env.daemon()["adopted"], 4);
-    for _ in 0..4 {
+    for gate in &gates {
         gate.open();
     }
     assert_eq!(other.cldpd(&env, &["wait", &ours]).run().code, 4);

@@ -271,6 +271,7 @@ fn a008_every_listing_is_json_with_stable_keys() {
         "runtime",
         "started",
         "state",
+        "turns",
         "ulid",
     ];
     assert_eq!(keys(&rows[0]), expected);

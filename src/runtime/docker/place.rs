@@ -79,20 +79,28 @@ pub(super) async fn list(engine: &Engine, home: HomeId) -> Result<Vec<Found>> {
             Err(failure) => return Err(failure.of_container("of this home")),
         }
     };
-    let mut all = Vec::new();
+    let mut all: Vec<Found> = Vec::new();
+    let mut others = Vec::new();
     for summary in list {
         let name = summary.names.iter().flatten().find_map(|name| {
             let name = name.strip_prefix('/')?;
             labels::owner(summary.labels.as_ref()?, name).map(|_| name.to_owned())
         });
-        // The list does not say how an ended one ended.
-        let found = match name {
-            Some(name) => look(engine, &name)
-                .await?
-                .and_then(|found| read(&found, &name)),
-            None => renamed(engine, &summary).await?,
+        let Some(name) = name else {
+            others.push(summary);
+            continue;
         };
+        // The list does not say how an ended one ended.
+        let found = look(engine, &name).await?;
+        let found = found.and_then(|found| read(&found, &name));
         all.extend(found.filter(|found| found.owner.home == home));
+    }
+    for summary in others {
+        let found = renamed(engine, &summary).await?;
+        let found = found.filter(|found| found.owner.home == home);
+        // Where the one that it says to be is there as well, it is another.
+        let is_there = |found: &Found| all.iter().any(|other| other.name == found.name);
+        all.extend(found.filter(|found| !is_there(found)));
     }
     Ok(all)
 }

@@ -84,7 +84,7 @@ pub(super) enum AllFeed {
 
 impl AllEvents {
     /// The next one; none when there will be no more. Its `cursor` is where a
-    /// later [`Dispatcher::events`] goes on.
+    /// later [`Dispatcher::events`](super::Dispatcher::events) goes on.
     ///
     /// # Errors
     /// When the daemon or the journal fails.

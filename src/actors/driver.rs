@@ -15,7 +15,8 @@ use super::supervisor::{Acquire, Enqueue, Release};
 use crate::agent;
 use crate::model::run::{self, End, Phase, Place, Step};
 use crate::model::{
-    Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec, Timestamp,
+    Account, Error, ErrorCode, EventKind, How, Outcome, RunRecord, RunState, SessionRecord, Spec,
+    Timestamp,
 };
 use crate::runtime::{Owner, Runtime};
 use std::convert::Infallible;
@@ -230,7 +231,7 @@ impl Driver {
         }
         debug_assert!(matches!(end, End::Exited { .. } | End::Error { .. }));
         self.link
-            .record(run.number, vec![EventKind::RunEnded { outcome, why }])
+            .record(run.number, vec![run_ended(&run.account, outcome, why)])
             .await?;
         fail_point!("run.ended");
         self.over(run.number).await
@@ -280,8 +281,19 @@ pub(super) fn taken_back(now: Timestamp, why: &str) -> Vec<(Timestamp, EventKind
     let outcome = Outcome::Cancelled;
     vec![
         (now, EventKind::Error { code, message }),
-        (now, EventKind::RunEnded { outcome, why: None }),
+        (now, run_ended(&Account::default(), outcome, None)),
     ]
+}
+
+/// The last event of a run that accounted for `account`.
+pub(super) fn run_ended(account: &Account, outcome: Outcome, why: Option<String>) -> EventKind {
+    let total = account.total();
+    EventKind::RunEnded {
+        outcome,
+        why,
+        usage: (!total.is_empty()).then_some(total),
+        turns: (account.turns > 0).then_some(account.turns),
+    }
 }
 
 /// The actor, or the daemon, is going away.

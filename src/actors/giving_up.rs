@@ -4,6 +4,7 @@
 //! it is, with all that it still says in its spool. Nothing is known to be wrong
 //! with it: only that nobody here can look after it.
 
+use super::driver::run_ended;
 use super::environment;
 use super::record::Recorder;
 use super::session::Birth;
@@ -86,7 +87,7 @@ fn ends(record: &SessionRecord, run: &RunRecord) -> Vec<(Timestamp, EventKind)> 
         run.result.as_ref(),
         run.interrupted,
     );
-    let ended = EventKind::RunEnded { outcome, why: None };
+    let ended = run_ended(&run.account, outcome, None);
     error
         .into_iter()
         .chain([ended])

@@ -196,7 +196,9 @@ mod tests {
             }),
             Just(EventKind::RunEnded {
                 outcome: Outcome::Success,
-                why: None
+                why: None,
+                usage: None,
+                turns: None,
             }),
             Just(EventKind::Note {
                 code: "n".to_owned(),
@@ -276,6 +278,8 @@ mod tests {
         let ended = EventKind::RunEnded {
             outcome: Outcome::Success,
             why: None,
+            usage: None,
+            turns: None,
         };
         assert!(
             recorder

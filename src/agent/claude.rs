@@ -6,7 +6,7 @@
 mod pretty;
 mod read;
 
-use super::{Agent, Before, CommandLine, Invocation, Reader};
+use super::{Agent, Before, CommandLine, Invocation, Reader, Teller};
 use crate::model::AgentKind;
 use crate::model::spec::Permissions;
 use std::collections::BTreeMap;
@@ -51,8 +51,8 @@ impl Agent for Claude {
         Some(Box::new(read::ClaudeReader::new(before)))
     }
 
-    fn pretty(&self, line: &[u8]) -> Option<String> {
-        pretty::pretty(line)
+    fn teller(&self) -> Option<Box<dyn Teller>> {
+        Some(Box::new(pretty::Stream))
     }
 
     fn choose_session(&self, random: u128) -> Option<String> {

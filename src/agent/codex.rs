@@ -4,8 +4,9 @@
 //! and no price, and says `error` where it only connects again.
 
 use super::ledger::Ledger;
+use super::pretty::Events;
 use super::text::{self, cut, said};
-use super::{Agent, Before, CommandLine, Invocation, Reader, event, json, unknown};
+use super::{Agent, Before, CommandLine, Invocation, Reader, Teller, event, json, unknown};
 use crate::model::spec::Permissions;
 use crate::model::{AgentEvent, AgentKind, Outcome, Usage};
 use json::Raw;
@@ -57,8 +58,9 @@ impl Agent for Codex {
         }))
     }
 
-    fn pretty(&self, line: &[u8]) -> Option<String> {
-        super::pretty::line(self, line)
+    fn teller(&self) -> Option<Box<dyn Teller>> {
+        let reader = self.reader(Before::default())?;
+        Some(Box::new(Events::new("Codex", reader)))
     }
 
     fn choose_session(&self, _: u128) -> Option<String> {

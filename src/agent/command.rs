@@ -4,7 +4,7 @@
 //! Without that it gets the prompt on standard input and writes plain lines; it has
 //! no conversation, so a further run is the same command with another prompt.
 
-use super::{Agent, Before, CommandLine, Invocation, Reader};
+use super::{Agent, Before, CommandLine, Invocation, Reader, Teller};
 use crate::model::AgentKind;
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ impl Agent for Command {
         None
     }
 
-    fn pretty(&self, _: &[u8]) -> Option<String> {
+    fn teller(&self) -> Option<Box<dyn Teller>> {
         None
     }
 

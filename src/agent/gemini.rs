@@ -4,8 +4,9 @@
 //! process alone.
 
 use super::ledger::Ledger;
+use super::pretty::Events;
 use super::text::{self, cut, said};
-use super::{Agent, Before, CommandLine, Invocation, Reader, event, json, unknown};
+use super::{Agent, Before, CommandLine, Invocation, Reader, Teller, event, json, unknown};
 use crate::model::spec::Permissions;
 use crate::model::usage::ByModel;
 use crate::model::{AgentEvent, AgentKind, Outcome, Usage};
@@ -54,8 +55,9 @@ impl Agent for Gemini {
         }))
     }
 
-    fn pretty(&self, line: &[u8]) -> Option<String> {
-        super::pretty::line(self, line)
+    fn teller(&self) -> Option<Box<dyn Teller>> {
+        let reader = self.reader(Before::default())?;
+        Some(Box::new(Events::new("Gemini CLI", reader)))
     }
 
     fn choose_session(&self, random: u128) -> Option<String> {

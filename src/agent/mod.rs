@@ -20,6 +20,8 @@ use crate::model::usage::ByModel;
 use crate::model::{Account, AgentEvent, AgentKind, Spec};
 use std::collections::BTreeMap;
 
+pub use pretty::Shown;
+
 /// What is needed to make a run's command.
 #[derive(Clone, Debug)]
 pub struct Invocation<'a> {
@@ -66,9 +68,9 @@ pub trait Agent: Send + Sync {
     /// where that says nothing about the agent.
     fn reader(&self, before: Before) -> Option<Box<dyn Reader>>;
 
-    /// One readable line (or a few) for a line of standard output; `None` to
-    /// show the line as it is, empty to show nothing. Never terminal escapes.
-    fn pretty(&self, line: &[u8]) -> Option<String>;
+    /// Tells people what a run writes to standard output. None where that is for
+    /// them as it is.
+    fn teller(&self) -> Option<Box<dyn Teller>>;
 
     /// A session id to choose for the agent, from a fresh random number.
     fn choose_session(&self, random: u128) -> Option<String>;
@@ -82,6 +84,18 @@ pub trait Reader: Send + Sync {
 
     /// Nothing more comes: adds what was held back.
     fn finish(&mut self, _: &mut Vec<AgentEvent>) {}
+}
+
+/// Makes the standard output of one run readable.
+pub trait Teller: Send {
+    /// What to show for a whole line, without its end: nothing for one that says
+    /// nothing to people. None to show it as it is.
+    fn line(&mut self, line: &[u8]) -> Option<Vec<Shown>>;
+
+    /// What is left to show when nothing more comes.
+    fn end(&mut self) -> Vec<Shown> {
+        Vec::new()
+    }
 }
 
 /// What was recorded of a session before a reader begins: agents that count from

@@ -4,8 +4,9 @@
 //! every line, and the last step's end is the end.
 
 use super::ledger::Ledger;
+use super::pretty::Events;
 use super::text::{self, said};
-use super::{Agent, Before, CommandLine, Invocation, Reader, event, json, unknown};
+use super::{Agent, Before, CommandLine, Invocation, Reader, Teller, event, json, unknown};
 use crate::model::spec::Permissions;
 use crate::model::{AgentEvent, AgentKind, Outcome, Usage};
 use json::Raw;
@@ -49,8 +50,9 @@ impl Agent for Opencode {
         }))
     }
 
-    fn pretty(&self, line: &[u8]) -> Option<String> {
-        super::pretty::line(self, line)
+    fn teller(&self) -> Option<Box<dyn Teller>> {
+        let reader = self.reader(Before::default())?;
+        Some(Box::new(Events::new("opencode", reader)))
     }
 
     fn choose_session(&self, _: u128) -> Option<String> {

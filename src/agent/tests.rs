@@ -85,11 +85,13 @@ macro_rules! reading_never_fails {
             #[test]
             fn any_line_is_read(lines: Vec<Vec<u8>>) {
                 let mut reader = $agent.reader(crate::agent::Before::default()).unwrap();
+                let mut teller = $agent.teller().unwrap();
                 let mut events = Vec::new();
                 for line in &lines {
                     reader.read(line, &mut events);
-                    let _ = $agent.pretty(line);
+                    let _ = teller.line(line);
                 }
+                let _ = teller.end();
                 reader.finish(&mut events);
             }
 
@@ -108,7 +110,11 @@ macro_rules! reading_never_fails {
                     proptest::prop_assert!(json.len() < 16_384);
                     proptest::prop_assert_eq!(serde_json::from_str::<crate::model::AgentEvent>(&json)?, event);
                 }
-                let _ = $agent.pretty(line.as_bytes());
+                let mut teller = $agent.teller().unwrap();
+                for shown in teller.line(line.as_bytes()).unwrap_or_default() {
+                    let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+                    proptest::prop_assert!(!shown.text.contains(control), "{shown:?}");
+                }
             }
         }
     };

@@ -4,6 +4,7 @@
 
 use super::time;
 use crate::model::api::SessionView;
+use crate::model::usage::Usage;
 use crate::model::{AgentEvent, Event, EventKind, Outcome, Timestamp, WaitsFor};
 use std::time::Duration;
 
@@ -132,8 +133,17 @@ pub fn describe(event: &Event) -> Option<String> {
             format!("exited with {code}{oom}")
         }
         EventKind::Error { message, .. } => format!("error: {message}"),
-        EventKind::RunEnded { outcome, .. } => {
-            format!("ended: {}", outcome.name().replace('_', " "))
+        EventKind::RunEnded {
+            outcome,
+            usage,
+            turns,
+            ..
+        } => {
+            let ended = format!("ended: {}", outcome.name().replace('_', " "));
+            match spent(usage.as_ref(), *turns) {
+                Some(spent) => format!("{ended}, {spent}"),
+                None => ended,
+            }
         }
         EventKind::Note { message, .. } => format!("note: {message}"),
         EventKind::Removed { complete: true, .. } => "removed".to_owned(),
@@ -144,6 +154,22 @@ pub fn describe(event: &Event) -> Option<String> {
         EventKind::Removed { message: None, .. } => "removing".to_owned(),
     };
     Some(text)
+}
+
+/// What a run used, in a few words; nothing where nothing is known.
+#[must_use]
+pub fn spent(usage: Option<&Usage>, turns: Option<u64>) -> Option<String> {
+    let mut parts = Vec::new();
+    match turns {
+        Some(1) => parts.push("1 turn".to_owned()),
+        Some(turns) => parts.push(format!("{turns} turns")),
+        None => {}
+    }
+    if let Some(usage) = usage {
+        parts.push(format!("{} tokens", usage.tokens()));
+        parts.extend(usage.cost_usd.map(|cost| format!("${cost:.4}")));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// How a session stands, in a few words.

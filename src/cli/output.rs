@@ -5,15 +5,15 @@
 //! sessions never mix within a line. Nothing that an agent writes controls a
 //! terminal, unless raw bytes were asked for.
 
-use super::describe::{describe, image_there};
+use super::describe::{describe, image_there, spent};
 use super::error::Failure;
 use super::text::Sanitizer;
 use super::ui::{Style, Ui};
-use crate::agent::agent;
+use crate::agent::{Shown, Teller, agent, speaks};
 use crate::block::{Body, EventRef};
 use crate::model::{
-    AgentKind, Error, ErrorCode, EventKind, Outcome, RuntimeName, SessionEvent, SessionId, Stream,
-    Timestamp, Ulid,
+    AgentKind, Error, ErrorCode, EventKind, Outcome, RuntimeName, SessionEvent, SessionId, Spec,
+    Stream, Timestamp, Ulid,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -77,9 +77,10 @@ struct Piece<'a> {
     time: Timestamp,
     data: &'a [u8],
     continued: bool,
+    /// Of less interest than the rest.
+    aside: bool,
 }
 
-#[derive(Debug)]
 struct Line {
     /// Whose it is.
     id: SessionId,
@@ -87,15 +88,18 @@ struct Line {
     joined: Vec<u8>,
     /// The line is too long for that.
     too_long: bool,
+    /// Makes it readable.
+    teller: Option<Box<dyn Teller>>,
     sanitizer: Sanitizer,
 }
 
 impl Line {
-    fn of(id: &SessionId) -> Self {
+    fn of(id: &SessionId, kind: Option<AgentKind>) -> Self {
         Self {
             id: id.clone(),
             joined: Vec::new(),
             too_long: false,
+            teller: kind.and_then(|kind| agent(kind).teller()),
             sanitizer: Sanitizer::default(),
         }
     }
@@ -139,10 +143,21 @@ impl Printer {
         }
     }
 
-    /// Tells which agent a session runs, where its first event is not shown.
-    pub fn knows(&mut self, session: Ulid, agent: AgentKind) {
+    /// Tells how a session was dispatched, where its first event is not shown.
+    pub fn knows(&mut self, session: Ulid, spec: &Spec) {
+        self.hears(session, speaks(spec));
+    }
+
+    /// Tells whose output a session writes.
+    fn hears(&mut self, session: Ulid, agent: AgentKind) {
         self.agents.insert(session, agent);
         self.speaks = (session, Some(agent));
+    }
+
+    /// Whether what a session's agent writes is made readable.
+    fn is_readable(&self, session: Ulid) -> bool {
+        let agent = self.agents.get(&session);
+        self.manner.pretty.unwrap_or(true) && agent.is_some_and(|kind| *kind != AgentKind::Command)
     }
 
     fn agent(&mut self, session: Ulid) -> Option<AgentKind> {
@@ -188,6 +203,7 @@ impl Printer {
             time: event.time,
             data,
             continued,
+            aside: false,
         };
         self.output(ui, &piece)
     }
@@ -211,11 +227,12 @@ impl Printer {
                     time: event.event.time,
                     data: &output.data,
                     continued: output.continued,
+                    aside: false,
                 };
                 return self.output(ui, &piece);
             }
             EventKind::Created { spec } => {
-                self.knows(event.ulid, spec.agent);
+                self.knows(event.ulid, spec);
                 if spec.runtime == RuntimeName::Docker && !spec.pod.dockerfile {
                     self.pulled.insert(event.ulid);
                 }
@@ -278,11 +295,7 @@ impl Printer {
             }
             return Ok(());
         }
-        let kind = self.agent(source.session);
-        let pretty = source.stream == Stream::Stdout
-            && self.manner.pretty.unwrap_or(true)
-            && kind.is_some_and(|kind| kind != AgentKind::Command);
-        if !pretty {
+        if source.stream != Stream::Stdout || !self.is_readable(source.session) {
             return self.show(ui, piece);
         }
         let line = self.line(piece);
@@ -296,31 +309,40 @@ impl Printer {
         }
         let whole = std::mem::take(&mut line.joined);
         line.too_long = piece.continued;
+        let told = match (&mut line.teller, piece.continued) {
+            (Some(teller), false) => teller.line(&whole),
+            (None, _) | (_, true) => None,
+        };
         let data = whole.as_slice();
-        self.show_readable(ui, kind, &Piece { data, ..*piece })
+        match told {
+            Some(told) => self.show_told(ui, &told, piece),
+            None => self.show(ui, &Piece { data, ..*piece }),
+        }
     }
 
     fn line(&mut self, piece: &Piece<'_>) -> &mut Line {
+        let kind = match piece.source.stream {
+            Stream::Stdout => self.agent(piece.source.session),
+            Stream::Stderr => None,
+        };
         let line = self.lines.entry(piece.source);
-        line.or_insert_with(|| Line::of(piece.id))
+        line.or_insert_with(|| Line::of(piece.id, kind))
     }
 
-    /// Shows a whole line made readable; a piece of one, or what is no event of
-    /// the agent's, as it is.
-    fn show_readable(
-        &mut self,
-        ui: &mut Ui,
-        kind: Option<AgentKind>,
-        whole: &Piece<'_>,
-    ) -> Result<(), Failure> {
-        let kind = kind.filter(|_| !whole.continued);
-        match kind.and_then(|kind| agent(kind).pretty(whole.data)) {
-            Some(text) => text.lines().try_for_each(|line| {
-                let data = line.as_bytes();
-                self.show(ui, &Piece { data, ..*whole })
-            }),
-            None => self.show(ui, whole),
+    /// Shows what was made of a line, in place of it.
+    fn show_told(&mut self, ui: &mut Ui, told: &[Shown], of: &Piece<'_>) -> Result<(), Failure> {
+        for shown in told {
+            for line in shown.text.lines() {
+                let piece = Piece {
+                    data: line.as_bytes(),
+                    aside: shown.aside,
+                    continued: false,
+                    ..*of
+                };
+                self.show(ui, &piece)?;
+            }
         }
+        Ok(())
     }
 
     /// Shows a line or a piece of one on the stream it belongs to.
@@ -331,7 +353,11 @@ impl Printer {
             self.end_open_lines(ui, stream)?;
             self.head(ui, piece)?;
         }
-        if ui.is_terminal(stream) {
+        if piece.aside {
+            let text = String::from_utf8_lossy(piece.data);
+            let painted = ui.paint_on(stream, Style::Dim, &text);
+            ui.bytes(stream, painted.as_bytes())?;
+        } else if ui.is_terminal(stream) {
             self.show_harmless(ui, piece)?;
         } else {
             ui.bytes(stream, piece.data)?;
@@ -413,19 +439,26 @@ impl Printer {
             return Ok(());
         };
         let (held, id) = (std::mem::take(&mut line.joined), line.id.clone());
-        if held.is_empty() {
-            return Ok(());
+        let mut told = None;
+        let mut left = Vec::new();
+        if let Some(teller) = &mut line.teller {
+            told = (!held.is_empty()).then(|| teller.line(&held)).flatten();
+            left = teller.end();
         }
-        let kind = self.agent(source.session);
-        let readable = kind.is_some_and(|kind| agent(kind).pretty(&held).is_some());
         let piece = Piece {
             source,
             id: &id,
             time,
             data: &held,
-            continued: !readable,
+            continued: true,
+            aside: false,
         };
-        self.show_readable(ui, kind, &piece)
+        match told {
+            Some(told) => self.show_told(ui, &told, &piece)?,
+            None if held.is_empty() => {}
+            None => self.show(ui, &piece)?,
+        }
+        self.show_told(ui, &left, &piece)
     }
 
     fn prefix(&self, id: &SessionId) -> String {
@@ -460,7 +493,7 @@ impl Printer {
     }
 
     /// What is said of an event beside output, if anything.
-    fn describe(&self, event: &SessionEvent) -> Option<String> {
+    fn describe(&mut self, event: &SessionEvent) -> Option<String> {
         if self.manner.raw {
             return None;
         }
@@ -469,8 +502,19 @@ impl Printer {
             (_, EventKind::BuildOutput { .. }) if self.began.contains(&run) => None,
             // Said at the end, with what to do about it.
             (Beside::Everything, EventKind::Error { .. }) => None,
-            (Beside::Everything, EventKind::RunEnded { outcome, why }) => {
-                let ended = ended(event, outcome, self.codes.get(&run).copied());
+            (
+                Beside::Everything,
+                EventKind::RunEnded {
+                    outcome,
+                    why,
+                    usage,
+                    turns,
+                },
+            ) => {
+                let mut ended = ended(event, outcome, self.codes.get(&run).copied());
+                if let Some(spent) = spent(usage.as_ref(), *turns) {
+                    ended.push_str(&format!(", {spent}"));
+                }
                 let hint = why.as_ref().and_then(|why| why.rsplit_once("\nhint: "));
                 Some(match hint {
                     Some((_, hint)) => format!("{ended}\nhint: {hint}"),
@@ -507,6 +551,12 @@ impl Printer {
             ) => describe(&event.event),
             (Beside::Trouble, EventKind::Queued { prompt, .. }) if event.event.run > 0 => {
                 Some(format!("run {}: {}", event.event.run, prompt.summary(100)))
+            }
+            (Beside::Trouble, EventKind::RunEnded { usage, turns, .. })
+                if self.is_readable(event.ulid) =>
+            {
+                let spent = spent(usage.as_ref(), *turns)?;
+                Some(format!("run {}: {spent}", event.event.run))
             }
             (Beside::Trouble, _) => None,
         }

@@ -455,6 +455,13 @@ pub(crate) mod capture {
         (ui, out, err)
     }
 
+    /// A printer to a terminal with colours.
+    pub(crate) fn coloured() -> (Ui, Captured, Captured) {
+        let (mut ui, out, err) = ui(true);
+        (ui.out.colour, ui.err.colour) = (true, true);
+        (ui, out, err)
+    }
+
     /// A printer whose reader has gone.
     pub(crate) fn closed() -> Ui {
         let (mut ui, _, _) = ui(false);

@@ -8,6 +8,7 @@ use super::outcome::Outcome;
 use super::schema::UlidText;
 use super::spec::{ImageConfig, Spec};
 use super::time::Timestamp;
+use super::usage::Usage;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -187,6 +188,12 @@ pub enum EventKind {
         /// standard error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
+        /// What the agent used in it, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+        /// Turns it took, by the agent's count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        turns: Option<u64>,
     },
     /// What the user must know about the record itself.
     Note {

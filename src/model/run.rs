@@ -356,7 +356,7 @@ impl RunState {
                 })
             }
 
-            (Phase::Over { end, at, place }, E::RunEnded { outcome, why }) => {
+            (Phase::Over { end, at, place }, E::RunEnded { outcome, why, .. }) => {
                 let (code, error) = match end {
                     End::Exited { code, .. } => (Some(*code), None),
                     End::Error { code, message } => (None, Some((*code, message.clone()))),

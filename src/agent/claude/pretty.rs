@@ -1,79 +1,77 @@
-//! Claude Code's stream for people: one readable line for each event.
-//!
-//! Invariant: what comes out has no control characters but line ends and tabs,
-//! and a line about a tool is one line.
+//! Claude Code's stream for people: a few lines for each event.
 
-use crate::agent::pretty::clean;
-use crate::agent::text::head;
-use crate::agent::{Agent as _, Before};
-use crate::model::{AgentEvent, Outcome};
+use crate::agent::pretty::{Shown, begins, ends, result_of_tool};
+use crate::agent::{Agent as _, Before, Teller};
 use serde_json::Value;
 
-/// Characters of a line that is not the agent's own text.
-const LINE_MAX: usize = 200;
+/// Tells line by line: each says all that it means.
+pub(super) struct Stream;
 
-/// As [`Agent::pretty`](super::Agent::pretty) says.
-pub(super) fn pretty(line: &[u8]) -> Option<String> {
+impl Teller for Stream {
+    fn line(&mut self, line: &[u8]) -> Option<Vec<Shown>> {
+        show(line)
+    }
+}
+
+fn show(line: &[u8]) -> Option<Vec<Shown>> {
     if line.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     let value: Value = serde_json::from_slice(line).ok()?;
     let kind = text(&value, "type")?;
     let subtype = text(&value, "subtype").unwrap_or_default();
+    let one = |shown: Shown| vec![shown];
     Some(match (kind, subtype) {
         ("assistant", _) => message(&value, assistant_block),
         ("user", _) => message(&value, user_block),
         ("result", _) => result(line),
-        ("system", "init") => init(&value),
-        ("system", "api_retry") => retry(&value),
+        ("system", "init") => one(init(&value)),
+        ("system", "api_retry") => one(retry(&value)),
         ("system", "permission_denied") => {
             let tool = text(&value, "tool_name").unwrap_or("a tool");
-            one_line(&format!("denied: {tool}"))
+            one(Shown::line(&format!("denied: {tool}")))
         }
-        ("rate_limit_event", _) => rate_limit(&value),
+        ("rate_limit_event", _) => rate_limit(&value).into_iter().collect(),
         ("system", "status" | "session_state_changed" | "background_tasks_changed")
         | ("system", "hook_started" | "hook_progress" | "task_progress" | "task_updated")
-        | ("stream_event" | "control_request" | "control_response" | "keep_alive", _) => {
-            String::new()
-        }
-        (kind, "") => one_line(&format!("[{kind}]")),
-        (kind, subtype) => one_line(&format!("[{kind}/{subtype}]")),
+        | ("system", "thinking_tokens")
+        | ("stream_event" | "control_request" | "control_response" | "keep_alive", _) => Vec::new(),
+        (kind, "") => one(Shown::aside(&format!("[{kind}]"))),
+        (kind, subtype) => one(Shown::aside(&format!("[{kind}/{subtype}]"))),
     })
 }
 
 /// The blocks of a message, a sub-agent's set in.
-fn message(value: &Value, show: fn(&Value) -> String) -> String {
+fn message(value: &Value, show: fn(&Value) -> Option<Shown>) -> Vec<Shown> {
     let content = value
         .get("message")
         .and_then(|message| message.get("content"));
-    let lines: Vec<String> = match content {
-        Some(Value::Array(blocks)) => blocks.iter().map(show).collect(),
-        Some(Value::String(words)) => vec![clean(words)],
+    let all: Vec<Shown> = match content {
+        Some(Value::Array(blocks)) => blocks.iter().filter_map(show).collect(),
+        Some(Value::String(words)) => vec![Shown::text(words)],
         _ => Vec::new(),
     };
-    let said = lines.into_iter().filter(|line| !line.is_empty());
-    let all = said.collect::<Vec<_>>().join("\n");
     let inside = value
         .get("parent_tool_use_id")
         .is_some_and(Value::is_string);
-    if !inside || all.is_empty() {
-        return all;
+    match inside {
+        true => all.into_iter().map(Shown::set_in).collect(),
+        false => all,
     }
-    let indented: Vec<String> = all.lines().map(|line| format!("  {line}")).collect();
-    indented.join("\n")
 }
 
-fn assistant_block(block: &Value) -> String {
-    match text(block, "type").unwrap_or_default() {
-        "text" => clean(text(block, "text").unwrap_or_default()),
-        "thinking" | "redacted_thinking" => String::new(),
+fn assistant_block(block: &Value) -> Option<Shown> {
+    Some(match text(block, "type").unwrap_or_default() {
+        "text" => Shown::text(text(block, "text").unwrap_or_default()),
+        "thinking" => return Shown::thinking(text(block, "thinking").unwrap_or_default()),
+        "redacted_thinking" => return None,
         "tool_use" | "server_tool_use" => {
             let name = text(block, "name").unwrap_or("tool");
             let input = block.get("input").unwrap_or(&Value::Null);
-            one_line(&format!("→ {name} {}", summary(name, input)))
+            Shown::line(&format!("→ {name} {}", summary(name, input)))
         }
-        other => one_line(&format!("[{other}]")),
-    }
+        other => Shown::aside(&format!("[{other}]")),
+    })
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
@@ -94,48 +92,32 @@ fn summary<'a>(name: &str, input: &'a Value) -> &'a str {
     keys.find_map(|key| text(input, key)).unwrap_or_default()
 }
 
-fn user_block(block: &Value) -> String {
-    match text(block, "type").unwrap_or_default() {
+fn user_block(block: &Value) -> Option<Shown> {
+    Some(match text(block, "type").unwrap_or_default() {
         "tool_result" => tool_result(block),
-        "text" => one_line(&format!("> {}", text(block, "text").unwrap_or_default())),
-        other => one_line(&format!("[{other}]")),
-    }
+        "text" => Shown::line(&format!("> {}", text(block, "text").unwrap_or_default())),
+        other => Shown::aside(&format!("[{other}]")),
+    })
 }
 
-fn tool_result(block: &Value) -> String {
+fn tool_result(block: &Value) -> Shown {
     let parts: Vec<&str> = match block.get("content") {
         Some(Value::String(words)) => vec![words],
         Some(Value::Array(parts)) => parts.iter().filter_map(|p| text(p, "text")).collect(),
         _ => Vec::new(),
     };
     if block.get("is_error").and_then(Value::as_bool) == Some(true) {
-        return one_line(&format!("← error: {}", parts.join(" ")));
+        return Shown::line(&format!("← error: {}", parts.join(" ")));
     }
-    let size: usize = parts.iter().map(|part| part.len()).sum();
-    format!("← {}", bytes(size))
+    result_of_tool(false, parts.iter().map(|part| part.len() as u64).sum())
 }
 
-fn bytes(size: usize) -> String {
-    match size {
-        0..1024 => format!("{size} bytes"),
-        1024..1_048_576 => format!("{} KiB", size.div_ceil(1024)),
-        _ => format!("{} MiB", size.div_ceil(1_048_576)),
-    }
+fn init(value: &Value) -> Shown {
+    let rest = ["model", "session_id"].map(|key| text(value, key));
+    begins("Claude Code", text(value, "claude_code_version"), rest)
 }
 
-fn init(value: &Value) -> String {
-    let mut parts = vec!["Claude Code".to_owned()];
-    if let Some(version) = text(value, "claude_code_version") {
-        parts[0] = format!("Claude Code {version}");
-    }
-    let rest = ["model", "session_id"]
-        .iter()
-        .filter_map(|key| text(value, key));
-    parts.extend(rest.map(str::to_owned));
-    one_line(&parts.join(" · "))
-}
-
-fn retry(value: &Value) -> String {
+fn retry(value: &Value) -> Shown {
     let number = |key: &str| value.get(key).and_then(Value::as_f64);
     let mut line = "retrying".to_owned();
     if let (Some(attempt), Some(max)) = (number("attempt"), number("max_retries")) {
@@ -152,88 +134,25 @@ fn retry(value: &Value) -> String {
     if !why.is_empty() {
         line.push_str(&format!(": {why}"));
     }
-    one_line(&line)
+    Shown::line(&line)
 }
 
-fn rate_limit(value: &Value) -> String {
-    let info = value.get("rate_limit_info").unwrap_or(&Value::Null);
-    match text(info, "status") {
-        None | Some("allowed") => String::new(),
-        Some(status) => {
+fn rate_limit(value: &Value) -> Option<Shown> {
+    let info = value.get("rate_limit_info")?;
+    match text(info, "status")? {
+        "allowed" => None,
+        status => {
             let kind = text(info, "rateLimitType").unwrap_or_default();
-            one_line(&format!("rate limit: {status} {kind}"))
+            Some(Shown::line(&format!("rate limit: {status} {kind}")))
         }
     }
 }
 
-/// How it ended. An answer was shown when it was given, so it is not repeated;
-/// what went wrong is told here.
-fn result(line: &[u8]) -> String {
+/// How it ended.
+fn result(line: &[u8]) -> Vec<Shown> {
     let mut events = Vec::new();
     if let Some(mut reader) = super::Claude.reader(Before::default()) {
         reader.read(line, &mut events);
     }
-    let Some(AgentEvent::Result {
-        outcome,
-        text,
-        turns,
-        cost_usd,
-        duration_ms,
-        ..
-    }) = events.pop()
-    else {
-        return String::new();
-    };
-    let mut parts = vec![match &outcome {
-        Outcome::ApiError {
-            status: Some(status),
-            ..
-        } => format!("api_error {status}"),
-        other => other.name().to_owned(),
-    }];
-    match turns {
-        Some(1) => parts.push("1 turn".to_owned()),
-        Some(turns) => parts.push(format!("{turns} turns")),
-        None => {}
-    }
-    if let Some(cost) = cost_usd {
-        parts.push(format!("${cost:.4}"));
-    }
-    if let Some(took) = duration_ms {
-        parts.push(duration(took));
-    }
-    let line = parts.join(" · ");
-    if outcome == Outcome::Success || text.trim().is_empty() {
-        return line;
-    }
-    one_line(&format!("{line}: {text}"))
-}
-
-fn duration(millis: u64) -> String {
-    let seconds = millis / 1000;
-    match seconds {
-        0..60 => format!("{seconds}.{} s", millis % 1000 / 100),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
-/// One line of at most [`LINE_MAX`] characters.
-fn one_line(words: &str) -> String {
-    // Enough to fill the line even if much of it is white space or escapes.
-    let clean = clean(head(words, LINE_MAX * 40));
-    let mut line = String::new();
-    for word in clean.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    let Some((end, _)) = line.char_indices().nth(LINE_MAX) else {
-        return line;
-    };
-    let end = line[..end].char_indices().next_back().map_or(0, |(n, _)| n);
-    line.truncate(end);
-    line.push('…');
-    line
+    events.last().and_then(ends).into_iter().collect()
 }

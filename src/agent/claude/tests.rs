@@ -228,6 +228,13 @@ fn a_long_answer_is_cut_between_characters() {
     assert!(text.len() <= TEXT_MAX && text.ends_with('…'));
 }
 
+/// What is shown for a line.
+fn pretty(line: &[u8]) -> Option<String> {
+    let shown = Claude.teller()?.line(line)?;
+    let texts: Vec<String> = shown.into_iter().map(|shown| shown.text).collect();
+    Some(texts.join("\n"))
+}
+
 #[test]
 fn pretty_lines() {
     let assistant = |block: &str| {
@@ -245,7 +252,7 @@ fn pretty_lines() {
         (INIT.to_owned(), "Claude Code 2.1.329 · claude-opus-5-5 · b5ed9652-0000"),
         (RESULT.to_owned(), "success · 2 turns · $0.0228 · 0.3 s"),
         (assistant(r#"{"type":"text","text":"a\nb\u001b[31mred\u001b[0m\u0007\r\n"}"#), "a\nbred"),
-        (assistant(r#"{"type":"thinking","thinking":"x"},{"type":"text","text":"a"},{"type":"text","text":"b"}"#), "a\nb"),
+        (assistant(r#"{"type":"thinking","thinking":"x"},{"type":"text","text":"a"},{"type":"text","text":"b"}"#), "thinking: x\na\nb"),
         (tool("Bash", r#"{"description":"d","command":"echo hi\n > x"}"#), "→ Bash echo hi > x"),
         (tool("Write", r#"{"content":"c","file_path":"/a/b"}"#), "→ Write /a/b"),
         (tool("Grep", r#"{"path":"p","pattern":"fn "}"#), "→ Grep fn"),
@@ -268,13 +275,13 @@ fn pretty_lines() {
         (r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation"],"duration_ms":61000}"#.to_owned(), "failed · 1 min 1 s: No conversation"),
         (r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"num_turns":1,"result":"Overloaded"}"#.to_owned(), "api_error 529 · 1 turn: Overloaded"),
     ] {
-        assert_eq!(Claude.pretty(line.as_bytes()).as_deref(), Some(shown), "{line}");
+        assert_eq!(pretty(line.as_bytes()).as_deref(), Some(shown), "{line}");
     }
     for raw in ["plain text", "", "{", "{\"a\":1}", "[1]", "{\"type\":1}"] {
-        assert_eq!(Claude.pretty(raw.as_bytes()), None, "{raw}");
+        assert_eq!(pretty(raw.as_bytes()), None, "{raw}");
     }
     let long = tool("Bash", &format!(r#"{{"command":"{}"}}"#, "é".repeat(5000)));
-    let shown = Claude.pretty(long.as_bytes()).unwrap();
+    let shown = pretty(long.as_bytes()).unwrap();
     assert_eq!(shown.chars().count(), 200);
     assert!(shown.ends_with('…'));
 }
@@ -294,11 +301,7 @@ fn terminal_strings_are_removed_whole() {
         let line = format!(
             r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#
         );
-        assert_eq!(
-            Claude.pretty(line.as_bytes()).as_deref(),
-            Some(shown),
-            "{text}"
-        );
+        assert_eq!(pretty(line.as_bytes()).as_deref(), Some(shown), "{text}");
     }
 }
 
@@ -364,7 +367,7 @@ fn converse(
     for line in lines() {
         reader.read(line, &mut events);
     }
-    let shown: Vec<String> = lines().filter_map(|line| Claude.pretty(line)).collect();
+    let shown: Vec<String> = lines().filter_map(pretty).collect();
     (events, shown.join("\n"), output.status.code().unwrap_or(-1))
 }
 
@@ -441,7 +444,7 @@ fn is_clean(text: &str) -> bool {
 proptest! {
     #[test]
     fn any_line_is_shown(line: Vec<u8>) {
-        if let Some(shown) = Claude.pretty(&line) {
+        if let Some(shown) = pretty(&line) {
             prop_assert!(is_clean(&shown));
         }
     }
@@ -450,10 +453,10 @@ proptest! {
     fn any_text_is_shown_clean(text in any::<String>(), name in any::<String>()) {
         let line = serde_json::json!({"type": "assistant", "message": {"content": [
             {"type": "text", "text": text}, {"type": "tool_use", "name": name, "input": {"url": text}}]}});
-        let shown = Claude.pretty(line.to_string().as_bytes());
+        let shown = pretty(line.to_string().as_bytes());
         prop_assert!(is_clean(&shown.unwrap_or_default()));
         let line = serde_json::json!({"type": name, "subtype": text});
-        let shown = Claude.pretty(line.to_string().as_bytes()).unwrap_or_default();
+        let shown = pretty(line.to_string().as_bytes()).unwrap_or_default();
         prop_assert!(is_clean(&shown) && !shown.contains('\n') && shown.chars().count() <= 200);
     }
 

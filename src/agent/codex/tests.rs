@@ -203,11 +203,19 @@ fn other_items() {
             ..
         }
     ));
+    let mut teller = Codex.teller().unwrap();
+    assert_eq!(teller.line(b"{broken"), None);
+    let shown: Vec<String> = LINES[..7]
+        .iter()
+        .filter_map(|line| teller.line(line.as_bytes()))
+        .flatten()
+        .map(|shown| shown.text)
+        .collect();
     assert_eq!(
-        Codex.pretty(LINES[5].as_bytes()).as_deref(),
-        Some("All done.")
+        shown,
+        ["Codex · 01a1fd2c-d024-7703-8858-3e7aa928d8f7", "x",],
+        "a command is told once"
     );
-    assert_eq!(Codex.pretty(b"{broken"), None);
 }
 
 reading_never_fails!(Codex, LINES);

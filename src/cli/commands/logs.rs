@@ -271,7 +271,7 @@ impl Shown {
 /// Tells the printer what it cannot know from the events that are shown.
 pub(super) fn introduce(printer: &mut Printer, inspection: &Inspection) {
     let session = inspection.view.ulid;
-    printer.knows(session, inspection.view.agent);
+    printer.knows(session, &inspection.spec);
     for run in &inspection.record.runs {
         let over = matches!(run.state, RunState::Ended { .. });
         if run.started.is_some() || (over && run.image.is_some()) {

@@ -125,7 +125,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         prefix: 0,
         beside: Beside::Everything,
     });
-    printer.knows(resumed.ulid, inspection.view.agent);
+    printer.knows(resumed.ulid, &inspection.spec);
     let target = Target {
         session: resumed.ulid,
         id: resumed.id.to_string(),

@@ -35,7 +35,7 @@ fn printed(
     let (mut ui, out, err) = capture::ui(terminal);
     let mut printer = Printer::new(manner);
     for (session, stream, data, continued) in pieces {
-        printer.knows(Ulid(*session), agent);
+        printer.hears(Ulid(*session), agent);
         let event = event(*session, piece(*stream, data, *continued))?;
         printer.print(&mut ui, &event)?;
     }
@@ -106,7 +106,7 @@ fn a_prompt_without_a_newline_is_ended_on_a_terminal() -> Result<(), Failure> {
 fn a_line_that_is_too_long_is_shown_as_it_is() -> Result<(), Failure> {
     let (mut ui, out, _) = capture::ui(false);
     let mut printer = Printer::new(Manner::default());
-    printer.knows(Ulid(1), AgentKind::Claude);
+    printer.hears(Ulid(1), AgentKind::Claude);
     let half = vec![b'x'; JOIN_MAX];
     for data in [half.as_slice(), b"y"] {
         printer.print(&mut ui, &event(1, piece(Stream::Stdout, data, true))?)?;
@@ -148,4 +148,62 @@ proptest! {
         }
         prop_assert_eq!(shown, whole);
     }
+}
+
+#[test]
+fn what_a_run_used_is_told_at_its_end() -> Result<(), Failure> {
+    let ended = EventKind::RunEnded {
+        outcome: Outcome::Success,
+        why: None,
+        usage: Some(crate::model::Usage {
+            input: 5000,
+            output: 120,
+            cost_usd: Some(0.0228),
+            ..Default::default()
+        }),
+        turns: Some(2),
+    };
+    let told = |manner: Manner, agent: AgentKind| {
+        let (mut ui, _, err) = capture::ui(false);
+        let mut printer = Printer::new(manner);
+        printer.hears(Ulid(1), agent);
+        printer.print(&mut ui, &event(1, ended.clone())?)?;
+        printer.finish(&mut ui)?;
+        Ok::<_, Failure>(err.text())
+    };
+    let raw = Manner {
+        raw: true,
+        ..Manner::default()
+    };
+    let all = Manner {
+        beside: Beside::Everything,
+        ..Manner::default()
+    };
+    assert_eq!(
+        told(Manner::default(), AgentKind::Codex)?,
+        "run 0: 2 turns, 5120 tokens, $0.0228\n"
+    );
+    let whole = told(all, AgentKind::Codex)?;
+    assert!(
+        whole.ends_with("ended: success, 2 turns, 5120 tokens, $0.0228\n"),
+        "{whole}"
+    );
+    assert_eq!(told(raw, AgentKind::Codex)?, "");
+    assert_eq!(told(Manner::default(), AgentKind::Command)?, "");
+    Ok(())
+}
+
+#[test]
+fn thinking_is_set_back_where_there_are_colours() -> Result<(), Failure> {
+    let line = br#"{"type":"assistant","message":{"content":[{"type":"thinking","thinking":"hm\u001b[31m"},{"type":"text","text":"yes"}]}}"#;
+    let pieces: [(u128, Stream, &[u8], bool); 1] = [(1, Stream::Stdout, line, false)];
+    let (out, _) = printed(Manner::default(), true, AgentKind::Claude, &pieces)?;
+    assert_eq!(out, "thinking: hm\nyes\n");
+    let (mut ui, out, _) = capture::coloured();
+    let mut printer = Printer::new(Manner::default());
+    printer.hears(Ulid(1), AgentKind::Claude);
+    printer.print(&mut ui, &event(1, piece(Stream::Stdout, line, false))?)?;
+    printer.finish(&mut ui)?;
+    assert_eq!(out.text(), "\x1b[2mthinking: hm\x1b[0m\nyes\n");
+    Ok(())
 }

@@ -238,6 +238,8 @@ fn every_kind() -> Vec<Event> {
         EventKind::RunEnded {
             outcome: Outcome::Failed,
             why: None,
+            usage: None,
+            turns: None,
         },
         EventKind::Removed {
             complete: true,

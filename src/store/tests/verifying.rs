@@ -92,6 +92,8 @@ pub(super) fn session_of(said: &[(Vec<u8>, bool, bool)]) -> Vec<Event> {
     kinds.push(EventKind::RunEnded {
         outcome: Outcome::Success,
         why: None,
+        usage: None,
+        turns: None,
     });
     (1..)
         .zip(kinds)

@@ -64,6 +64,9 @@ fn compile(source: &Path, name: &str, binary: &Path) -> Result<(), String> {
         .args(["--target", &chosen])
         .arg("-o")
         .arg(binary);
+    if env::var_os("CARGO_FEATURE_FAILPOINTS").is_some() {
+        command.args(["--cfg", "failpoints"]);
+    }
     if let (Some(linker), true) = (env::var_os("RUSTC_LINKER"), chosen == target) {
         let mut option = OsString::from("linker=");
         option.push(linker);

@@ -125,6 +125,7 @@ fn keep(link: UnixStream, launch: Launch) -> ! {
         exec::Streams::Terminal(terminal) => kept.push(terminal.as_raw_fd()),
     }
     sys::close_others(&kept);
+    fail_point!("keeper.begun");
     let mut keeper = match begin(link, launch) {
         Ok(keeper) => keeper,
         Err((mut link, error)) => {
@@ -156,6 +157,7 @@ fn begin(link: UnixStream, launch: Launch) -> Result<Keeper, (UnixStream, io::Er
             if failed {
                 sys::exit(0);
             }
+            fail_point!("keeper.started");
             Ok(Keeper {
                 link,
                 signals,
@@ -212,6 +214,7 @@ impl Keeper {
                 self.reap();
             }
         }
+        fail_point!("keeper.ended");
         self.kill_leftovers();
         if let Some(ended) = self.ended {
             let _ = self.link.write_all(&Report::Ended(ended).encode());

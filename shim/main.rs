@@ -6,6 +6,9 @@
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
+#[macro_use]
+mod failpoint;
+
 // Shared with the main package, which uses the other half of each.
 mod beside;
 #[allow(dead_code)]
@@ -79,6 +82,7 @@ fn serve(options: Options) -> u8 {
         // Not into `fail`: that is another shim's to write.
         return complain_loudly(&format!("cannot be born in {}: {error}", dir.display()));
     }
+    fail_point!("shim.born");
     let told = dir.clone();
     std::panic::set_hook(Box::new(move |info| {
         place::complain(&told, &format!("a fault of the shim's own: {info}"));
@@ -133,9 +137,14 @@ fn prepare(options: &Options) -> io::Result<(log::Log, UnixListener, [u8; 16])> 
         let dir = options.dir.display();
         io::Error::new(error.kind(), format!("cannot {what} in {dir}: {error}"))
     };
-    let writer = writer::Writer::create(&options.dir, header, options.spool_max)
+    let bound = options.spool_max;
+    #[cfg(failpoints)]
+    let bound = failpoint::bound().unwrap_or(bound);
+    let writer = writer::Writer::create(&options.dir, header, bound)
         .map_err(|error| named("begin the spool", error))?;
+    fail_point!("shim.spooled");
     let listener = place::listen(&options.dir).map_err(|error| named("listen", error))?;
+    fail_point!("shim.listens");
     Ok((log::Log::new(writer), listener, boot))
 }
 
@@ -163,6 +172,8 @@ fn serve_apart(dir: &Path, begin: impl FnOnce() -> io::Result<Server>) -> io::Re
         sys::duplicate_as(&nowhere, stream)?;
     }
     let code = server.serve()?;
+    fail_point!("shim.finished");
     place::record_exit(dir, code)?;
+    fail_point!("shim.recorded");
     Ok(code)
 }

@@ -324,11 +324,13 @@ impl Server {
             run.sources.clear();
             let stops = std::mem::take(&mut run.stops);
             let (number, primary) = (run.number, run.primary);
+            fail_point!("run.drained");
             self.parts.log.say(Control::Exited {
                 run: number,
                 code: ended.code,
                 signal: ended.signal,
             });
+            fail_point!("run.exited");
             for id in stops {
                 self.done(id, true, "");
             }

@@ -157,6 +157,7 @@ impl Writer {
             let _ = fs::remove_file(self.dir.join(segment_name(number)));
             self.base = end;
             self.earlier.pop_front();
+            fail_point!("spool.trimmed");
         }
     }
 
@@ -190,8 +191,12 @@ impl Writer {
     fn append(&mut self, frame: &[u8]) -> Result<(), Full> {
         // A part that was written of a frame that failed is written over.
         let at = HEADER as u64 + self.length;
+        fail_point!("spool.half", || drop(
+            self.file.write_all_at(&frame[..frame.len() / 2], at)
+        ));
         self.file.write_all_at(frame, at).map_err(|_| Full)?;
         self.length += frame.len() as u64;
+        fail_point!("spool.written");
         Ok(())
     }
 
@@ -217,6 +222,7 @@ impl Writer {
             }
             *allocated = HEADER as u64 + RESERVE;
         }
+        fail_point!("spool.segment");
         let _ = self.file.set_len(HEADER as u64 + self.length);
         self.earlier.push_back((self.header.number, header.base));
         self.file = file;

@@ -1,11 +1,15 @@
-//! Fail points: named places where this process can be made to die or to panic,
-//! for tests alone.
+//! Fail points: named places where this process can be made to die, to panic or to
+//! wait, for tests alone.
 //!
 //! Only with the feature `failpoints` is anything of this there at all: without
 //! it `fail_point!` expands to nothing. `CLDPD_FAILPOINTS` arms them, as in
 //! `capture.recorded=kill@3;session.append/broken=panic@1+`: at the third time
 //! that a batch was recorded the process kills itself; from the first event on
-//! that a session of the pod `broken` records, its actor panics each time.
+//! that a session of the pod `broken` records, its actor panics each time. With
+//! `launch.looked=hold:/tmp/gate` whoever comes by waits at that FIFO until it was
+//! written to. Shims have points of their own (`shim/failpoint.rs`), which
+//! `CLDPD_SHIM_FAILPOINTS` arms for the sessions of a name or of a pod:
+//! `KEY/spool.half=kill@3`.
 
 /// A place with a name, and what it is about if that matters (`/KEY` chooses).
 #[cfg(feature = "failpoints")]
@@ -25,22 +29,27 @@ macro_rules! fail_point {
 }
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::hit;
+pub(crate) use armed::{arm_shims, hit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
     use rustix::process::{Signal, getpid, kill_process};
+    use std::path::{Path, PathBuf};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// The variable that arms them.
     const VARIABLE: &str = "CLDPD_FAILPOINTS";
+    /// The variable that arms those of sessions' shims.
+    const SHIMS_VARIABLE: &str = "CLDPD_SHIM_FAILPOINTS";
 
     enum Action {
         /// Sent to this process itself.
         Signal(Signal),
         /// Of whoever came by.
         Panic,
+        /// Whoever comes by waits at a FIFO until somebody has opened it for writing.
+        Hold(PathBuf),
     }
 
     struct Armed {
@@ -81,12 +90,25 @@ mod armed {
                 "kill" => Action::Signal(Signal::KILL),
                 "abort" => Action::Signal(Signal::ABORT),
                 "panic" => Action::Panic,
-                _ => return None,
+                other => Action::Hold(other.strip_prefix("hold:")?.into()),
             },
             at: at.trim_end_matches('+').parse().ok()?,
             always: at.ends_with('+'),
             seen: AtomicU64::new(0),
         })
+    }
+
+    /// Arms the shims of a session that is called so: what is meant for it is put
+    /// beside their program.
+    pub(crate) fn arm_shims(bin: &Path, called: &[&str]) -> std::io::Result<()> {
+        let text = std::env::var(SHIMS_VARIABLE).unwrap_or_default();
+        let parts = text.split(';').filter_map(|part| part.split_once('/'));
+        let meant = parts.filter(|(key, _)| called.contains(key));
+        let points: Vec<&str> = meant.map(|(_, point)| point).collect();
+        match points[..] {
+            [] => Ok(()),
+            _ => std::fs::write(bin.join("failpoints"), points.join(";")),
+        }
     }
 
     /// Somebody comes by.
@@ -108,6 +130,8 @@ mod armed {
             // It cannot fail: we are there.
             Action::Signal(signal) => drop(kill_process(getpid(), *signal)),
             Action::Panic => std::panic::resume_unwind(Box::new("a fail point")),
+            // Its end comes with the end of whoever opens it.
+            Action::Hold(gate) => drop(std::fs::read(gate)),
         }
     }
 }

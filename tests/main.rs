@@ -14,9 +14,13 @@ mod errors;
 mod guide;
 mod harm;
 mod house_rules;
+#[cfg(feature = "failpoints")]
+mod moments;
 mod readme;
 mod service;
 mod shim;
+#[cfg(feature = "failpoints")]
+mod shim_deaths;
 mod support;
 mod torture;
 mod upgrade;

@@ -32,10 +32,12 @@ impl Server {
                 self.parts.log.redactor.add(name, value);
             }
         }
+        fail_point!("run.asked");
         self.parts
             .log
             .accept(id)
             .map_err(|_| "there is no room on the disk".to_owned())?;
+        fail_point!("run.accepted");
         let standing = Standing::Accepted;
         self.commands.insert(id, Known { hash, standing });
         match command {
@@ -131,7 +133,10 @@ impl Server {
             self.set_oom_score(score);
         }
         match result {
-            Ok(run) => self.runs.push(run),
+            Ok(run) => {
+                fail_point!("run.begun");
+                self.runs.push(run);
+            }
             Err(error) => {
                 self.parts.log.say(Control::NotRun {
                     run: body.run,

@@ -24,6 +24,7 @@ impl Server {
     }
 
     pub(super) fn started(&mut self, index: usize, pid: u32) {
+        fail_point!("run.executed");
         let run = &mut self.runs[index];
         run.phase = Phase::Running;
         let (number, keeper, command) = (run.number, run.keeper, run.command);
@@ -31,6 +32,7 @@ impl Server {
             place::record_run(&self.parts.options.dir, number, keeper, pid);
         }
         self.parts.log.say(Control::Started { run: number, pid });
+        fail_point!("run.started");
         self.done(command, true, "");
     }
 
@@ -62,6 +64,7 @@ impl Server {
         if !run.is_live() {
             return;
         }
+        fail_point!("run.ended");
         run.drain(ended, Instant::now());
         let told = run.input.abandon("the run ended before it was written");
         self.tell_input(told);

@@ -507,7 +507,8 @@ impl Reading {
                 let why = exit
                     .error
                     .unwrap_or_else(|| format!("it exited with {}", exit.code));
-                let message = format!("container {container}: {why}, before the agent ran");
+                let message =
+                    format!("container {container}: {why}; whether its agent ran is not known");
                 EventKind::Error {
                     code: ErrorCode::ContainerFailed,
                     message,

@@ -19,6 +19,8 @@ use crate::model::{
     Blob, Error, ErrorCode, EventKind, How, RunRecord, RunState, RuntimeName, SessionRecord,
 };
 use crate::runtime::session_dir::RunDir;
+#[cfg(feature = "failpoints")]
+use crate::runtime::session_dir::SessionDir;
 use crate::runtime::shim::{self, Peer, Shim, ShimError};
 use crate::runtime::{BuildRequest, CreateRequest, Image, PlaceState, RuntimeError};
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ use tokio::sync::mpsc;
 
 /// A shim that does not answer for so long after its start is unreachable.
 const SHIM_PATIENCE: Duration = Duration::from_secs(5);
+/// Containers made for a run whose shims die before they have it.
+const ATTEMPTS_MAX: u32 = 3;
 /// Build lines waiting to be recorded; the builder waits beyond.
 const BUILD_LINES: usize = 256;
 
@@ -160,7 +164,19 @@ fn prepare(driver: &Driver, number: u32, further: bool) -> Result<(), Error> {
             ErrorCode::Internal,
             format!("cannot prepare {place} for run {number}: {error}"),
         )
-    })
+    })?;
+    #[cfg(feature = "failpoints")]
+    arm_shims(driver, &dir)?;
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+fn arm_shims(driver: &Driver, dir: &SessionDir) -> Result<(), Error> {
+    let record = driver.record();
+    let name = record.name.as_deref().unwrap_or_default();
+    let called = [name, record.pod.as_str()];
+    crate::failpoint::arm_shims(&dir.bin(), &called)
+        .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))
 }
 
 async fn snapshot(
@@ -276,6 +292,14 @@ pub(super) async fn launch(
             driver.attached = attached;
             Ok(())
         }
+        Ok(Placed::Again) if place.attempt >= ATTEMPTS_MAX => {
+            let (container, tries) = (&place.container, place.attempt);
+            let message = format!(
+                "container {container}: its shim ended before it took the run, {tries} times"
+            );
+            let error = Error::new(ErrorCode::ContainerFailed, message);
+            driver.fail(number, error).await
+        }
         Ok(Placed::Again) => {
             let owner = driver.owner(number, place.attempt);
             if let Err(error) = driver.runtime.remove(&owner, &place.container, true).await {
@@ -390,7 +414,9 @@ async fn place_run(
     };
     let id = run_id(driver.link.ulid, run.number, place.attempt);
     match found.map(|found| found.state) {
-        Some(PlaceState::Running { .. }) => {}
+        Some(PlaceState::Running { .. }) => {
+            fail_point!("launch.looked");
+        }
         Some(PlaceState::Exited(_)) => return told::after_death(&dir, &owner, id).await,
         None | Some(PlaceState::Gone | PlaceState::Created) => {
             shim::prepare_run(&dir).map_err(|error| Failure::Run(internal(&error)))?;

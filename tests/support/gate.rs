@@ -2,6 +2,7 @@
 
 use super::WATCHDOG;
 use rustix::fs::{CWD, Mode, mkfifoat};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
@@ -33,13 +34,17 @@ impl Gate {
     /// Waits until somebody stands at the gate, and lets them through.
     #[track_caller]
     pub fn open(&self) {
+        drop(self.meet());
+    }
+
+    /// Waits until somebody stands at the gate. They go through when this is dropped.
+    #[track_caller]
+    pub fn meet(&self) -> File {
         let (opened, done) = mpsc::channel();
         let path = self.path.clone();
         // Opening for writing returns when a reader is there, and its end of
         // file comes with our closing.
-        std::thread::spawn(move || {
-            opened.send(std::fs::OpenOptions::new().write(true).open(path).map(drop))
-        });
+        std::thread::spawn(move || opened.send(File::options().write(true).open(path)));
         match done.recv_timeout(WATCHDOG) {
             Ok(result) => result.expect("the FIFO can be opened"),
             Err(_) => panic!("nobody came to the gate {}", self.path.display()),

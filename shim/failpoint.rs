@@ -1,0 +1,80 @@
+//! Fail points: named places where the shim, or a keeper, can be made to die, for
+//! tests alone.
+//!
+//! Only in a build of the crate with its feature `failpoints` is anything of this
+//! there at all: `build.rs` sets `cfg(failpoints)` then. What is in a file of that
+//! name beside the program arms them: `spool.half=kill@3;run.exited=kill`. There
+//! `spool.max=70000` makes the spool's bound small.
+
+/// A place with a name, and what is done there before the death.
+#[cfg(failpoints)]
+macro_rules! fail_point {
+    ($name:literal) => {
+        $crate::failpoint::hit($name, || ())
+    };
+    ($name:literal, $first:expr) => {
+        $crate::failpoint::hit($name, $first)
+    };
+}
+
+/// A place with a name: nothing, in this build.
+#[cfg(not(failpoints))]
+macro_rules! fail_point {
+    ($($any:tt)*) => {};
+}
+
+#[cfg(failpoints)]
+pub use armed::{bound, hit};
+
+#[cfg(failpoints)]
+mod armed {
+    use crate::sys::{self, signals};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Armed {
+        name: String,
+        at: u64,
+        seen: AtomicU64,
+    }
+
+    /// Read once, by the first that comes by: later this process closes itself.
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let beside = std::env::current_exe().map(|program| program.with_file_name("failpoints"));
+        beside.and_then(std::fs::read_to_string).unwrap_or_default()
+    });
+
+    static ARMED: LazyLock<Vec<Armed>> =
+        LazyLock::new(|| TEXT.split(';').filter_map(read).collect());
+
+    /// How much of the spool may be there at once, if that is said.
+    pub fn bound() -> Option<u64> {
+        let bound = |part: &str| part.strip_prefix("spool.max=")?.parse().ok();
+        TEXT.split(';').find_map(bound)
+    }
+
+    /// `NAME=kill[@N]`
+    fn read(part: &str) -> Option<Armed> {
+        let (name, then) = part.split_once('=')?;
+        let at = then.strip_prefix("kill")?;
+        Some(Armed {
+            name: name.to_owned(),
+            at: at.strip_prefix('@').unwrap_or("1").parse().ok()?,
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    /// Somebody comes by.
+    pub fn hit(name: &str, first: impl FnOnce()) {
+        let due = |armed: &Armed| {
+            armed.name == name && armed.seen.fetch_add(1, Ordering::Relaxed) + 1 == armed.at
+        };
+        if ARMED.iter().any(due) {
+            first();
+            let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+            let _ = sys::kill(own, signals::KILL);
+            // The first process of a container is not killed from inside.
+            sys::exit(137);
+        }
+    }
+}

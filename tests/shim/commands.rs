@@ -335,3 +335,12 @@ async fn what_does_not_keep_to_the_protocol_is_dropped_and_does_no_harm() {
         Some((0, None))
     );
 }
+
+#[test]
+fn a_shim_dies_at_a_fail_point_only_in_a_build_that_has_some() {
+    let place = Place::empty();
+    let armed = place.dir.session.bin().join("failpoints");
+    std::fs::write(armed, "shim.listens=kill").unwrap();
+    let began = place.start(&[]).status.success();
+    assert_eq!(began, !cfg!(feature = "failpoints"));
+}

@@ -13,7 +13,9 @@ use crate::model::api::{
     ResumeRequest, RunEnd, SearchQuery, SessionView, StartRequest, StatsQuery, StatsRow,
     StopRequest, StopResponse, Task,
 };
-use crate::model::{AgentKind, Blob, Error, ErrorCode, Result, RuntimeName, SessionId, Ulid};
+use crate::model::{
+    AgentKind, Blob, Bounds, Error, ErrorCode, Result, RuntimeName, SessionId, Ulid,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -243,6 +245,13 @@ impl Dispatch {
         self
     }
 
+    /// How far its agent may go; the pod's where nothing is said.
+    #[must_use]
+    pub const fn bounds(mut self, bounds: Bounds) -> Self {
+        self.request.bounds = bounds;
+        self
+    }
+
     /// Leaves the queue before those of a lower priority; 0 is usual.
     #[must_use]
     pub const fn priority(mut self, priority: i32) -> Self {
@@ -283,6 +292,7 @@ impl Dispatch {
             pull: false,
             remove: false,
             timeout: None,
+            bounds: Bounds::default(),
             priority: 0,
             after: Vec::new(),
             zone: None,
@@ -385,6 +395,7 @@ impl Session {
         let target = self.ulid.to_string();
         let request = ResumeRequest {
             fresh: false,
+            bounds: Bounds::default(),
             request: Ulid::generate(),
             prompt: Blob(prompt.into()),
             how: ResumeHow::Auto,
@@ -497,9 +508,14 @@ mod tests {
         let request = dispatch
             .after("b-2")
             .timeout(Duration::from_millis(90))
+            .bounds(Bounds {
+                max_turns: Some(9),
+                ..Bounds::default()
+            })
             .request;
         assert_eq!((request.priority, request.timeout), (3, Some(1)));
         assert_eq!(request.after, ["a-1", "b-2"]);
+        assert_eq!(request.bounds.turns(), Some(9));
     }
 
     #[test]

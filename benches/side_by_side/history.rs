@@ -9,8 +9,8 @@ use crate::{say, timed};
 use cldpd::model::session::RunRecord;
 use cldpd::model::spec::Keep;
 use cldpd::model::{
-    AgentKind, Event, EventKind, How, Outcome, Output, PodName, RunState, RuntimeName, SessionId,
-    SessionRecord, Stream, Timestamp, Ulid,
+    AgentKind, Bounds, Event, EventKind, How, Outcome, Output, PodName, RunState, RuntimeName,
+    SessionId, SessionRecord, Stream, Timestamp, Ulid,
 };
 use cldpd::store::{Append, Journal, Options};
 use std::collections::BTreeMap;
@@ -191,6 +191,7 @@ fn record(ulid: Ulid, began: i64) -> Result<SessionRecord, Failure> {
         queued_seq: 2,
         env: Vec::new(),
         fresh: None,
+        bounds: Bounds::default(),
         queued: began,
         started: Some(began),
         image: Some(format!("sha256:{:064x}", ulid.0)),

@@ -11,6 +11,7 @@ mod adopt;
 mod deadline;
 mod signals;
 mod silence;
+mod spending;
 
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::tracker::{Ending, Flushed, Tracker};
@@ -21,6 +22,7 @@ use crate::runtime::session_dir::RunDir;
 use crate::runtime::shim::{Record, Shim, ShimError, Spool, SpoolError};
 use crate::runtime::{ExitInfo, Owner, PlaceState, Runtime, RuntimeError};
 use adopt::Met;
+use spending::Spending;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +77,9 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         silent: false,
         timed_out: false,
         began: Timestamp::now(),
+        spending: Spending::new(driver, number)?,
+        said: silence::last_said(driver, number)?,
+        idle: false,
         silent_since: None,
         failures: 0,
     };
@@ -134,6 +139,12 @@ struct Reading {
     silent: bool,
     /// Its time was over, and it was told so.
     timed_out: bool,
+    /// How far it has come, and how far it may go.
+    spending: Spending,
+    /// When it said something last, as the journal has it.
+    said: Timestamp,
+    /// It said nothing for too long, and was told so.
+    idle: bool,
     /// When this daemon began to read it.
     began: Timestamp,
     /// Since when it was silent when that was noted last.
@@ -160,6 +171,7 @@ impl Reading {
             // What it had said already may be that it has ended.
             if self.has_taken(there) && !self.tracker.is_finished() {
                 self.keep_deadline(driver).await?;
+                self.keep_bounds(driver).await?;
             }
             self.pass_on_stop(driver, &shim).await;
             while let Ok(signal) = driver.signals.try_recv() {
@@ -180,11 +192,13 @@ impl Reading {
                 return Ok(None);
             }
             self.keep_watch(driver).await?;
+            self.keep_idle(driver).await?;
             let quiet_since = *quiet.get_or_insert_with(Instant::now);
             let silence = tokio::time::sleep_until(quiet_since + OPEN_LINE_FLUSH);
             let position = self.position();
             let deadline = self.deadline(driver).into_iter();
-            let deadline = deadline.chain(self.silence(driver)).min();
+            let deadline = deadline.chain(self.silence(driver));
+            let deadline = deadline.chain(self.idle_deadline(driver)).min();
             let mut published = driver.link.published.clone();
             let sent = self.sent_stop;
             let dead = self.wait(driver);
@@ -350,6 +364,7 @@ impl Reading {
         if events.is_empty() && cursors.is_empty() {
             return Ok(true);
         }
+        self.spending.take_all(&events);
         fail_point!("capture.read");
         let recorded = driver.link.record_with(self.number, events, cursors);
         let (recorded, ahead) = tokio::join!(recorded, self.read(upto));

@@ -3,7 +3,7 @@
 use super::driver::Driver;
 use crate::agent;
 use crate::model::run::End;
-use crate::model::{AgentEvent, Event, EventKind, Outcome, RunRecord, Stream};
+use crate::model::{AgentEvent, Dollars, Event, EventKind, Outcome, RunRecord, Stream};
 
 /// Events looked at, from the end, for the last of standard error.
 const EVENTS_BACK: u64 = 400;
@@ -21,11 +21,34 @@ pub(super) fn why(
     end: &End,
     outcome: &Outcome,
 ) -> Option<String> {
+    if let Some(why) = bounds(driver, run, outcome) {
+        return Some(why);
+    }
     let why = words(driver, run, end, outcome)?;
     if agent::has_lost_conversation(&why) {
         return Some(format!("{why}\nhint: {FRESH}"));
     }
     Some(why)
+}
+
+/// Which of its bounds it was stopped at by cldpd.
+fn bounds(driver: &Driver, run: &RunRecord, outcome: &Outcome) -> Option<String> {
+    // Of an agent that keeps them itself its own words are told.
+    run.state.stop()?;
+    let bounds = run.bounds.over(driver.spec.bounds);
+    match outcome {
+        Outcome::MaxTurns => Some(format!("it took more than {} turns", bounds.turns()?)),
+        Outcome::Budget => {
+            let spent = driver.record().spent_before(run.number + 1);
+            let spent = Dollars::new(spent).ok()?;
+            Some(format!(
+                "the session may cost {}; {spent} are spent",
+                bounds.cost()?
+            ))
+        }
+        Outcome::Idle => Some(format!("it said nothing for {} s", bounds.silence()?)),
+        _ => None,
+    }
 }
 
 /// What to do about a conversation that is gone.
@@ -54,7 +77,7 @@ fn words(driver: &Driver, run: &RunRecord, end: &End, outcome: &Outcome) -> Opti
         Some((_, text)) if !text.is_empty() => return Some(text.to_owned()),
         Some((Outcome::Failed, _)) => parts.push("the agent ended without an answer".to_owned()),
         Some(_) => {}
-        None if agent::reports(&driver.spec) => {
+        None if agent::reports(agent::speaks(&driver.spec)) => {
             parts.push(format!(
                 "the agent exited with {code} and reported no result"
             ));

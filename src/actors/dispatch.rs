@@ -1,5 +1,6 @@
 //! From a request to sessions that are durable: all of them or none.
 
+use super::bounds;
 use super::context::Shared;
 use super::environment::{self, Caller, Values};
 use super::preflight;
@@ -10,7 +11,7 @@ use crate::model::ids::check_session_name;
 use crate::model::session::SUMMARY;
 use crate::model::spec::{BuildOptions, Limits};
 use crate::model::{
-    AgentKind, Blob, Error, ErrorCode, EventKind, How, Result, RuntimeName, SessionId,
+    AgentKind, Blob, Bounds, Error, ErrorCode, EventKind, How, Result, RuntimeName, SessionId,
     SessionRecord, Spec, Timestamp, Ulid, WaitsFor,
 };
 use crate::pod::Pod;
@@ -90,6 +91,7 @@ pub(super) fn plan(shared: &Shared, request: &StartRequest, now: Timestamp) -> R
         let kind = kind(request, &pod);
         let told = preflight::check(kind, &pod.spec, &values, now)?;
         plan.notes.extend(told);
+        bounds::check(request.bounds.over(pod.bounds), kind, &pod.spec)?;
         for _ in 0..request.count {
             let values = values.clone();
             let session = planned(shared, request, &pod, values, &after, now, &plan.sessions);
@@ -178,6 +180,7 @@ fn planned(
             .timeout
             .or(pod.timeout)
             .filter(|seconds| *seconds > 0),
+        bounds: request.bounds.over(pod.bounds),
         priority: request.priority,
         after: after.to_vec(),
         zone: request.zone.clone(),
@@ -317,6 +320,7 @@ pub(super) fn appends(
                     task: session.task,
                     env: session.values.names(),
                     fresh: None,
+                    bounds: Bounds::default(),
                     position,
                     reason,
                 },

@@ -215,7 +215,7 @@ impl Driver {
             return Ok(());
         };
         let outcome = run::outcome(
-            agent::reports(&self.spec),
+            agent::reports(agent::speaks(&self.spec)),
             stop.as_ref(),
             end,
             run.result.as_ref(),

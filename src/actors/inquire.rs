@@ -2,7 +2,7 @@
 
 use super::handle::{Handle, blocking};
 use crate::model::api::PodView;
-use crate::model::{Error, Result, RuntimeName, Timestamp, Ulid};
+use crate::model::{Bounds, Error, Result, RuntimeName, Timestamp, Ulid};
 use crate::pod::{Listed, Pod};
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ impl Handle {
                     model: None,
                     runtime: None,
                     timeout: None,
+                    bounds: Bounds::default(),
                 },
             });
         }
@@ -125,5 +126,6 @@ fn describe(pod: &Pod) -> PodView {
         model: pod.model.clone(),
         runtime: pod.runtime,
         timeout: pod.timeout,
+        bounds: pod.bounds,
     }
 }

@@ -8,6 +8,7 @@ mod told;
 
 pub(super) use told::was_told;
 
+use super::bounds;
 use super::capture::Attached;
 use super::driver::{self, Driver, ENGINE_RETRY, Over};
 use super::environment;
@@ -45,7 +46,10 @@ pub(super) async fn build(
     admitted: Option<EventKind>,
 ) -> Result<(), Over> {
     let mut first: Vec<EventKind> = admitted.into_iter().collect();
-    if let Err(error) = prepare(driver, run.number, driver::goes_on(record, run)) {
+    let left = bounds::check_left(run.bounds, &driver.spec, record, run.number);
+    let further = driver::goes_on(record, run);
+    let prepared = left.and_then(|()| prepare(driver, run.number, further));
+    if let Err(error) = prepared {
         first.push(driver::failure(error));
         return driver.link.record(run.number, first).await;
     }

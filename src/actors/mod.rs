@@ -17,6 +17,7 @@
 //! This is the only place that knows actix: [`Handle`] has plain async methods.
 
 mod admission;
+mod bounds;
 mod builds;
 mod capture;
 mod cleanup;

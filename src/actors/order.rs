@@ -6,8 +6,8 @@ use crate::agent::command::PROMPT;
 use crate::agent::{self, CommandLine, Invocation};
 use crate::model::spec::PromptBy;
 use crate::model::{
-    AgentKind, Error, ErrorCode, EventKind, Result, RunRecord, RuntimeName, SessionRecord, Spec,
-    Ulid,
+    AgentKind, Bounds, Error, ErrorCode, EventKind, Result, RunRecord, RuntimeName, SessionRecord,
+    Spec, Ulid,
 };
 use crate::runtime::session_dir::CONTAINER_RUN;
 use crate::runtime::shim::RunBody;
@@ -135,7 +135,19 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         root: config.is_root(),
         resume,
         session,
+        bounds: bounds_left(spec, record, run),
     })
+}
+
+/// How far a run may go: of what its session may cost, what is left.
+pub(super) fn bounds_left(spec: &Spec, record: &SessionRecord, run: &RunRecord) -> Bounds {
+    let bounds = run.bounds.over(spec.bounds);
+    let limit = bounds.cost();
+    let left = limit.map(|limit| limit.less(record.spent_before(run.number)));
+    Bounds {
+        max_cost: left,
+        ..bounds
+    }
 }
 
 fn prompt(driver: &Driver, run: &RunRecord) -> Result<Vec<u8>> {

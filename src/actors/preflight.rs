@@ -25,11 +25,7 @@ pub(super) fn check(
     let Some(needs) = credentials::of(agent) else {
         return Ok(Vec::new());
     };
-    let set = |name: &&str| {
-        let given = values.env.get(*name).or_else(|| pod.env.get(*name));
-        given.is_some_and(|value| !value.is_empty())
-    };
-    if needs.variables.iter().any(set) {
+    if has_variables(needs, pod, values) {
         return Ok(Vec::new());
     }
     let Some((path, shared)) = file(needs, pod) else {
@@ -61,9 +57,31 @@ pub(super) fn check(
     }
 }
 
+/// Checks the credentials of a further run. Files of credentials are in the container
+/// since its first, and whether they are good there nobody sees here.
+///
+/// # Errors
+/// `credentials` when it would not be let in.
+pub(super) fn check_again(agent: AgentKind, pod: &PodSpec, values: &Values) -> Result<()> {
+    match credentials::of(agent) {
+        Some(needs) if !has_variables(needs, pod, values) && file(needs, pod).is_none() => {
+            named(needs, pod)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// A container has a copy: renewing that would end the original.
 const SIGN_IN: &str =
     "sign in again with the agent's own command, or use a key or a long-lived token";
+
+fn has_variables(needs: &Needs, pod: &PodSpec, values: &Values) -> bool {
+    let mut names = needs.variables.iter();
+    names.any(|name| {
+        let given = values.env.get(*name).or_else(|| pod.env.get(*name));
+        given.is_some_and(|value| !value.is_empty())
+    })
+}
 
 /// The pod names variables of its agent, and none of them is set.
 fn named(needs: &Needs, pod: &PodSpec) -> Result<()> {

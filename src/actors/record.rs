@@ -111,7 +111,7 @@ mod tests {
     use crate::model::run::Step;
     use crate::model::spec::PodSpec;
     use crate::model::{
-        AgentKind, Blob, ErrorCode, How, Outcome, Output, RuntimeName, Spec, Stream,
+        AgentKind, Blob, Bounds, ErrorCode, How, Outcome, Output, RuntimeName, Spec, Stream,
     };
     use proptest::prelude::*;
 
@@ -129,6 +129,7 @@ mod tests {
             task: None,
             env: vec![],
             fresh: None,
+            bounds: Bounds::default(),
             position: None,
             reason: None,
         }

@@ -1,8 +1,10 @@
 //! Further runs of a session.
 
+use super::bounds;
 use super::dispatch::{self, random};
 use super::environment::{self, Caller, Values};
 use super::handle::{Handle, TRIES, blocking, hash, turn};
+use super::preflight;
 use super::session::AddRun;
 use super::supervisor::{Child, Room};
 use crate::agent;
@@ -62,6 +64,8 @@ impl Handle {
                 runtime.check().await.map_err(Error::from)?;
             }
             let spec = Arc::new(self.shared.spec(ulid)?);
+            bounds::check(request.bounds.over(spec.bounds), spec.agent, &spec.pod)?;
+            bounds::check_left(request.bounds, &spec, &record, u32::MAX)?;
             let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
             let (this, asked) = (self.clone(), request.clone());
             let (dir, of) = (self.shared.session_dir(ulid), record.clone());
@@ -86,6 +90,7 @@ impl Handle {
                 fresh: request.fresh.then(|| Fresh {
                     agent_session: agent::choose_session(spec.agent, &spec.pod, random()),
                 }),
+                bounds: request.bounds,
                 id: request.request,
                 hash,
                 response,
@@ -128,6 +133,7 @@ impl Handle {
         };
         let further = record.runs.iter().any(|run| run.started.is_some());
         let values = Values::gather(&spec.pod, own, &caller, spec.runtime, further)?;
+        preflight::check_again(spec.agent, &spec.pod, &values)?;
         let first = record
             .runs
             .first()

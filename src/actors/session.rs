@@ -15,7 +15,8 @@ use crate::model::api::ResumeResponse;
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::run::Phase;
 use crate::model::{
-    Blob, Error, ErrorCode, Event, EventKind, Fresh, How, RunState, SessionRecord, Timestamp, Ulid,
+    Blob, Bounds, Error, ErrorCode, Event, EventKind, Fresh, How, RunState, SessionRecord,
+    Timestamp, Ulid,
 };
 use crate::store::{Append, AppendError, Claim, RequestRow};
 use actix::prelude::*;
@@ -93,6 +94,7 @@ pub(super) struct AddRun {
     pub(super) env: Vec<String>,
     /// It begins a conversation of its own.
     pub(super) fresh: Option<Fresh>,
+    pub(super) bounds: Bounds,
     pub(super) id: Ulid,
     pub(super) hash: [u8; 32],
     /// The answer but for the event's number. Its run is the one that is
@@ -392,6 +394,7 @@ impl Handler<AddRun> for Session {
             task: None,
             env: message.env,
             fresh: message.fresh,
+            bounds: message.bounds,
             position: None,
             reason,
         };

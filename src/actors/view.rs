@@ -104,9 +104,17 @@ pub(super) fn end(run: &RunRecord) -> Option<RunEnd> {
         return None;
     };
     let exit_code = match (error, outcome) {
-        (_, Outcome::Stopped | Outcome::Lost | Outcome::Timeout) | (None, _) => {
-            outcome.exit_code(*code)
-        }
+        // What it was stopped for is more than that it could not be read to its end.
+        (
+            _,
+            Outcome::Stopped
+            | Outcome::Lost
+            | Outcome::Timeout
+            | Outcome::Idle
+            | Outcome::MaxTurns
+            | Outcome::Budget,
+        )
+        | (None, _) => outcome.exit_code(*code),
         (Some((code, _)), _) => code.exit_code(),
     };
     let error = error.as_ref().map(|(code, text)| split_hint(*code, text));

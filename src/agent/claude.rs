@@ -35,6 +35,12 @@ impl Agent for Claude {
         if let Some(model) = &spec.model {
             option("--model", model);
         }
+        if let Some(turns) = invocation.bounds.turns() {
+            option("--max-turns", &turns.to_string());
+        }
+        if let Some(left) = invocation.bounds.cost() {
+            option("--max-budget-usd", &left.amount().to_string());
+        }
         let mut env = BTreeMap::new();
         if spec.permissions == Permissions::Bypass {
             argv.push("--dangerously-skip-permissions".to_owned());

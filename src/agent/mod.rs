@@ -13,11 +13,12 @@ mod json;
 mod ledger;
 pub mod opencode;
 mod pretty;
+pub mod progress;
 mod text;
 
 use crate::model::spec::PodSpec;
 use crate::model::usage::ByModel;
-use crate::model::{Account, AgentEvent, AgentKind, Spec};
+use crate::model::{Account, AgentEvent, AgentKind, Bounds, Spec};
 use std::collections::BTreeMap;
 
 pub use pretty::Shown;
@@ -35,6 +36,8 @@ pub struct Invocation<'a> {
     pub resume: Option<&'a str>,
     /// The id to give a conversation that begins, where one was chosen.
     pub session: Option<&'a str>,
+    /// How far the run may go; of money, how much is left.
+    pub bounds: Bounds,
 }
 
 impl Invocation<'_> {
@@ -125,11 +128,17 @@ pub fn agent(kind: AgentKind) -> &'static dyn Agent {
 /// Whose output the sessions of a specification write.
 #[must_use]
 pub fn speaks(spec: &Spec) -> AgentKind {
-    let template = spec.pod.command.as_ref();
-    match spec.agent {
+    spoken(spec.agent, &spec.pod)
+}
+
+/// Whose output an agent of that kind writes in that pod.
+#[must_use]
+pub fn spoken(kind: AgentKind, pod: &PodSpec) -> AgentKind {
+    let template = pod.command.as_ref();
+    match kind {
         AgentKind::Command => template
             .and_then(|template| template.output)
-            .unwrap_or(spec.agent),
+            .unwrap_or(kind),
         known => known,
     }
 }
@@ -159,12 +168,21 @@ pub fn has_lost_conversation(words: &str) -> bool {
     lost.iter().any(|phrase| lower.contains(phrase))
 }
 
-/// Whether the agent of a specification says how it ended.
+/// Whether an agent whose output is of that kind says how it ended.
 #[must_use]
-pub fn reports(spec: &Spec) -> bool {
-    match speaks(spec) {
+pub const fn reports(speaks: AgentKind) -> bool {
+    match speaks {
         AgentKind::Claude | AgentKind::Codex | AgentKind::Gemini | AgentKind::Opencode => true,
         AgentKind::Command => false,
+    }
+}
+
+/// Whether it says what it costs.
+#[must_use]
+pub const fn prices(speaks: AgentKind) -> bool {
+    match speaks {
+        AgentKind::Claude | AgentKind::Opencode => true,
+        AgentKind::Codex | AgentKind::Gemini | AgentKind::Command => false,
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn words(
         root: false,
         resume,
         session,
+        bounds: spec.bounds,
     });
     made.argv.join(" ")
 }

@@ -21,6 +21,7 @@
 //! | `task.rs`, `zone.rs` | prompts and variables that the user gives; the time zone here |
 
 pub mod args;
+mod bounds;
 mod bulk;
 mod commands;
 mod complete;

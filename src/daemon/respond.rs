@@ -47,6 +47,7 @@ pub(super) const fn status(code: ErrorCode) -> StatusCode {
         }
         ErrorCode::Gone => StatusCode::GONE,
         ErrorCode::TryLater => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Budget => StatusCode::PAYMENT_REQUIRED,
         ErrorCode::Credentials => StatusCode::FORBIDDEN,
         ErrorCode::RuntimeUnavailable | ErrorCode::DaemonUnavailable | ErrorCode::Stopping => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -59,6 +59,7 @@ pub use space::{
 };
 pub use stats::{StatsBy, StatsQuery, StatsRow};
 
+use super::bounds::Bounds;
 use super::bytes::Blob;
 use super::event::{How, SessionEvent};
 use super::ids::{SessionId, Ulid};
@@ -150,6 +151,9 @@ pub struct StartRequest {
     /// Seconds that a run's program may take; the pod's when absent.
     #[serde(default)]
     pub timeout: Option<u32>,
+    /// How far its agent may go; the pod's where nothing is said, 0 for no limit.
+    #[serde(flatten)]
+    pub bounds: Bounds,
     /// Runs of a higher priority leave the queue first; 0 is usual.
     #[serde(default)]
     pub priority: i32,
@@ -224,6 +228,9 @@ pub struct ResumeRequest {
     /// Begin a new conversation in the same place, where that one is gone.
     #[serde(default)]
     pub fresh: bool,
+    /// How far the agent may go in this run; the session's where nothing is said.
+    #[serde(flatten)]
+    pub bounds: Bounds,
     /// `--env`: values from whoever resumes. Never recorded.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

@@ -58,6 +58,8 @@ pub enum ErrorCode {
     CopyFailed,
     /// Try later: the queue is full or there is no room.
     TryLater,
+    /// What the session may cost is used up.
+    Budget,
     /// Credentials are missing or expired.
     Credentials,
     /// A fault of cldpd's own.
@@ -89,7 +91,7 @@ impl ErrorCode {
             Self::Cancelled => exit::INTERRUPTED,
             Self::CommandNotExecutable => exit::NOT_EXECUTABLE,
             Self::CommandNotFound => exit::COMMAND_NOT_FOUND,
-            Self::TryLater => exit::TRY_LATER,
+            Self::TryLater | Self::Budget => exit::TRY_LATER,
             Self::Credentials => exit::CREDENTIALS,
         }
     }

@@ -1,6 +1,7 @@
 //! Events: everything that is recorded of a session.
 
 use super::agent_event::AgentEvent;
+use super::bounds::Bounds;
 use super::bytes::Blob;
 use super::error::ErrorCode;
 use super::ids::{SessionId, Ulid};
@@ -72,6 +73,9 @@ pub enum EventKind {
         /// It goes on with no conversation, but begins one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fresh: Option<Fresh>,
+        /// How far its agent may go, where that is not the session's.
+        #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+        bounds: Bounds,
         /// Place in the queue when it was recorded, from 1; none when nothing was before it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         position: Option<u32>,

@@ -23,7 +23,7 @@ pub const UNAVAILABLE: u8 = 69;
 pub const TRY_LATER: u8 = 75;
 /// Credentials are missing or expired (`EX_NOPERM` of sysexits.h).
 pub const CREDENTIALS: u8 = 77;
-/// Ended by `--timeout`, as coreutils' timeout does.
+/// Ended by `--timeout`, as coreutils' timeout does, or by `--idle-timeout`.
 pub const TIMED_OUT: u8 = 124;
 /// cldpd itself failed: pod, daemon, engine, build or journal.
 pub const CLDPD_FAILED: u8 = 125;
@@ -76,7 +76,7 @@ pub const ALL: [(u8, &str, &str); 14] = [
     (
         TIMED_OUT,
         "TIMED_OUT",
-        "the run was ended by its time limit",
+        "the run was ended by its time limit, or for its silence",
     ),
     (
         CLDPD_FAILED,

@@ -7,6 +7,7 @@
 
 pub mod agent_event;
 pub mod api;
+pub mod bounds;
 pub mod bytes;
 pub mod capture;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod usage;
 pub mod waiting;
 
 pub use agent_event::AgentEvent;
+pub use bounds::{Bounds, Dollars};
 pub use bytes::Blob;
 pub use error::{Error, ErrorCode, Result};
 pub use event::{Event, EventKind, Fresh, How, Output, SessionEvent, Stream};

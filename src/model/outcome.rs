@@ -90,7 +90,10 @@ impl Outcome {
     #[must_use]
     pub fn exit_code(&self, process: Option<u8>) -> u8 {
         match (self, process) {
-            (Self::Timeout, _) => exit::TIMED_OUT,
+            (Self::Timeout | Self::Idle, _) => exit::TIMED_OUT,
+            (Self::Budget, _) => exit::TRY_LATER,
+            // Its own word for it, unless it was stopped on its behalf.
+            (Self::MaxTurns, Some(128..)) => exit::FAILED,
             (Self::Success, None) => exit::OK,
             (Self::Success, Some(code)) => code,
             (Self::BuildFailed | Self::Lost, None) => exit::CLDPD_FAILED,

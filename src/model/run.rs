@@ -25,6 +25,10 @@ use serde::{Deserialize, Serialize};
 pub const BY_TIMEOUT: &str = "timeout";
 /// Who stops a run that was silent for too long.
 pub const BY_SILENCE: &str = "silence";
+/// Who stops a run that takes more turns than it may.
+pub const BY_TURNS: &str = "max_turns";
+/// Who stops a run that costs more than it may.
+pub const BY_BUDGET: &str = "budget";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -479,6 +483,10 @@ pub fn outcome(
             ..
         } => return Outcome::BuildFailed,
         End::Error {
+            code: ErrorCode::Budget,
+            ..
+        } => return Outcome::Budget,
+        End::Error {
             code: ErrorCode::Gone,
             ..
         } => {
@@ -521,6 +529,8 @@ fn asked_for(stop: &Stop) -> Outcome {
     match stop.by.as_str() {
         BY_TIMEOUT => Outcome::Timeout,
         BY_SILENCE => Outcome::Idle,
+        BY_TURNS => Outcome::MaxTurns,
+        BY_BUDGET => Outcome::Budget,
         _ => Outcome::Stopped,
     }
 }

@@ -1,6 +1,7 @@
 //! A session as the events tell it: the projection that `sessions` and `inspect` show.
 
 use super::agent_event::AgentEvent;
+use super::bounds::Bounds;
 use super::event::{Event, EventKind, Fresh, How};
 use super::ids::{HomeId, PodName, SessionId, Ulid};
 use super::outcome::Outcome;
@@ -90,6 +91,9 @@ pub struct RunRecord {
     /// It goes on with no conversation, but begins one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fresh: Option<Fresh>,
+    /// How far its agent may go, where that is not the session's.
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
     /// When it was asked for.
     pub queued: Timestamp,
     /// When the agent's program began.
@@ -195,6 +199,7 @@ impl SessionRecord {
                 task,
                 env,
                 fresh,
+                bounds,
                 ..
             } => {
                 if event.run as usize != self.runs.len() || self.removed.is_some() {
@@ -207,6 +212,7 @@ impl SessionRecord {
                     queued_seq: event.seq,
                     env: env.clone(),
                     fresh: fresh.clone(),
+                    bounds: *bounds,
                     queued: event.time,
                     started: None,
                     image: None,
@@ -371,6 +377,14 @@ impl SessionRecord {
             }
         }
         used
+    }
+
+    /// US dollars that its agent counted in the runs before that one.
+    #[must_use]
+    pub fn spent_before(&self, run: u32) -> f64 {
+        let before = self.runs.iter().filter(|earlier| earlier.number < run);
+        let costs = before.filter_map(|run| run.account.total().cost_usd);
+        costs.sum()
     }
 
     /// Whether a record says the same. One that an earlier version made of the same

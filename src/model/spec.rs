@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::bounds::Bounds;
 use super::ids::{PodName, Ulid};
 
 /// Where sessions run.
@@ -416,6 +417,9 @@ pub struct Spec {
     /// Seconds that a run's program may take, from its start; none is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u32>,
+    /// How far its agent may go.
+    #[serde(flatten)]
+    pub bounds: Bounds,
     /// Runs of a higher priority leave the queue first.
     #[serde(default)]
     pub priority: i32,
@@ -445,6 +449,7 @@ impl Spec {
             remove: false,
             limits: Limits::default(),
             timeout: None,
+            bounds: Bounds::default(),
             priority: 0,
             after: Vec::new(),
             zone: None,

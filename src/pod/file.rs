@@ -10,7 +10,7 @@ use super::sources::{self, Places};
 use super::{command, limits, secrets};
 use crate::model::spec::{CommandTemplate, CopyFile, Keep, Mount, Permissions, SecretSpec};
 use crate::model::units::parse_duration;
-use crate::model::{AgentKind, PodName, RuntimeName};
+use crate::model::{AgentKind, Bounds, PodName, RuntimeName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,7 @@ pub(super) struct PodFile {
     pub(super) pids: Option<u32>,
     pub(super) shm: Option<u64>,
     pub(super) timeout: Option<u32>,
+    pub(super) bounds: Bounds,
     pub(super) copy: Vec<CopyFile>,
     pub(super) secrets: Vec<SecretSpec>,
 }
@@ -117,6 +118,7 @@ pub(super) fn read(file: &Path, text: &[u8], places: &Places<'_>) -> (PodFile, V
         pids: limits::pids(&mut reader, &object),
         shm: limits::size(&mut reader, &object, "shm"),
         timeout: limits::timeout(&mut reader, &object),
+        bounds: limits::bounds(&mut reader, &object),
         copy: sources::copies(&mut reader, &object, places),
         secrets: secrets::read(&mut reader, &object, places),
         ..PodFile::default()

@@ -275,6 +275,30 @@ const KEYS: &[Key] = &[
         examples: &["\"90s\"", "\"30m\"", "\"1h30m\"", "7200"],
     },
     Key {
+        name: "maxTurns",
+        about: "How many turns a run may take: answers of the model, each with the tools that it asks for \
+                at once. 0 is no limit, and so is nothing.",
+        form: Form::Whole(0),
+        default: Some("0"),
+        examples: &["40"],
+    },
+    Key {
+        name: "maxCost",
+        about: "What a session may cost, all its runs together, in US dollars as its agent counts them. \
+                0 is no limit, and so is nothing.",
+        form: Form::Number,
+        default: Some("0"),
+        examples: &["2.5", "10"],
+    },
+    Key {
+        name: "idleTimeout",
+        about: "How long a run may say nothing: a number of seconds, or a duration (s, m, h, d, w). \
+                0 is no limit; with nothing [agents] of config.toml says what silence comes to.",
+        form: Form::Any(&[Form::Whole(0), Form::Like("^([0-9]+[smhdw])+$")]),
+        default: None,
+        examples: &["\"20m\"", "600"],
+    },
+    Key {
         name: "keep",
         about: "How long the container of an ended session is kept so that it can be resumed: never, \
                 always, a number of days, or a duration (s, m, h, d, w).",

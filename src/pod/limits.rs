@@ -6,6 +6,7 @@
 use super::json::{Node, Value};
 use super::reader::{Object, Reader, shown};
 use crate::model::units::parse_duration;
+use crate::model::{Bounds, Dollars};
 
 /// Less than this no engine takes.
 const MEMORY_MIN: u64 = 6 << 20;
@@ -18,6 +19,9 @@ const SIZE: &str = "a number of MiB such as 512, or a size such as \"2g\"";
 const CPUS: &str = "a number such as 1.5";
 const PIDS: &str = "a whole number such as 512";
 const TIMEOUT: &str = "a number of seconds such as 90, or a duration such as \"30m\"";
+const TURNS: &str = "a whole number of turns such as 40";
+const COST: &str = "a number of US dollars such as 2.5";
+const NO_LIMIT: Option<&str> = Some("0 is no limit");
 const UNLIMITED: Option<&str> = Some("0 is unlimited");
 
 /// `memory`, in bytes.
@@ -82,20 +86,59 @@ pub(super) fn pids(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> 
 
 /// `timeout`, in seconds; none for 0, which is no limit.
 pub(super) fn timeout(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
-    let node = object.get("timeout")?;
+    duration(reader, object, "timeout").filter(|seconds| *seconds > 0)
+}
+
+/// How far the agent may go: `maxTurns`, `maxCost`, `idleTimeout`.
+pub(super) fn bounds(reader: &mut Reader<'_>, object: &Object<'_>) -> Bounds {
+    Bounds {
+        max_turns: turns(reader, object),
+        max_cost: cost(reader, object),
+        idle_timeout: duration(reader, object, "idleTimeout"),
+    }
+}
+
+fn turns(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
+    let node = object.get("maxTurns")?;
+    let Value::Number(_) = &node.value else {
+        reader.wrong_type("maxTurns", node, TURNS);
+        return None;
+    };
+    let turns = whole(node).and_then(|turns| u32::try_from(turns).ok());
+    if turns.is_none() {
+        refuse(reader, "maxTurns", node, TURNS, NO_LIMIT);
+    }
+    turns
+}
+
+fn cost(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Dollars> {
+    let node = object.get("maxCost")?;
+    let Value::Number(number) = &node.value else {
+        reader.wrong_type("maxCost", node, COST);
+        return None;
+    };
+    let cost = number.as_f64().and_then(|cost| Dollars::new(cost).ok());
+    if cost.is_none() {
+        refuse(reader, "maxCost", node, COST, NO_LIMIT);
+    }
+    cost
+}
+
+fn duration(reader: &mut Reader<'_>, object: &Object<'_>, key: &str) -> Option<u32> {
+    let node = object.get(key)?;
     let seconds = match &node.value {
         Value::Number(_) => whole(node),
         Value::Text(text) => parse_duration(text),
         _ => {
-            reader.wrong_type("timeout", node, TIMEOUT);
+            reader.wrong_type(key, node, TIMEOUT);
             return None;
         }
     };
     let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
     if seconds.is_none() {
-        refuse(reader, "timeout", node, TIMEOUT, Some("0 is no limit"));
+        refuse(reader, key, node, TIMEOUT, NO_LIMIT);
     }
-    seconds.filter(|seconds| *seconds > 0)
+    seconds
 }
 
 fn refuse(reader: &mut Reader<'_>, key: &str, node: &Node, expected: &str, hint: Option<&str>) {

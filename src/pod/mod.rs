@@ -30,7 +30,7 @@ pub use templates::Template;
 
 use crate::model::api::Task;
 use crate::model::spec::{Permissions, PodSpec};
-use crate::model::{AgentKind, Blob, PodName, RuntimeName};
+use crate::model::{AgentKind, Blob, Bounds, PodName, RuntimeName};
 use file::PodFile;
 use sources::Places;
 use std::collections::BTreeMap;
@@ -67,6 +67,8 @@ pub struct Pod {
     pub model: Option<String>,
     /// `timeout`, in seconds.
     pub timeout: Option<u32>,
+    /// `maxTurns`, `maxCost`, `idleTimeout`.
+    pub bounds: Bounds,
     /// `permissions`.
     pub permissions: Permissions,
     /// `runtime`.
@@ -86,6 +88,7 @@ impl fmt::Debug for Pod {
             .field("agent", &self.agent)
             .field("model", &self.model)
             .field("timeout", &self.timeout)
+            .field("bounds", &self.bounds)
             .field("permissions", &self.permissions)
             .field("runtime", &self.runtime)
             .field("missing_mounts", &self.missing_mounts)
@@ -350,6 +353,7 @@ fn pod(
         agent: file.agent,
         model: file.model,
         timeout: file.timeout,
+        bounds: file.bounds,
         permissions: file.permissions,
         runtime: file.runtime,
         missing_mounts: file.missing_mounts,

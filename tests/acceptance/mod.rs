@@ -3,6 +3,7 @@
 //! what is tested.
 
 mod agents;
+mod bounds;
 mod clean;
 mod cli;
 mod containers;

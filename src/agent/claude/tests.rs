@@ -26,6 +26,7 @@ fn command(agent: &dyn Agent, spec: &Spec, root: bool, resume: Option<&str>) -> 
         root,
         resume,
         session: spec.agent_session.as_deref(),
+        bounds: spec.bounds,
     });
     (made.argv.join(" "), format!("{:?}", made.env))
 }
@@ -46,6 +47,12 @@ fn the_command_line() {
         format!("{fixed} --resume OTHER --model opus {skip} --max-turns 3")
     );
     assert_eq!(env, "{}");
+    spec.bounds.max_turns = Some(7);
+    spec.bounds.max_cost = crate::model::Dollars::new(0.25).ok();
+    let (argv, _) = command(&Claude, &spec, false, None);
+    let bounds = "--model opus --max-turns 7 --max-budget-usd 0.25 --dangerously";
+    assert!(argv.contains(bounds), "{argv}");
+    spec.bounds = crate::model::Bounds::default();
     spec.permissions = Permissions::Default;
     spec.agent_session = None;
     spec.pod.entrypoint = Some(vec!["/bin/x".to_owned(), "y".to_owned()]);
@@ -338,6 +345,7 @@ fn converse(
         root: true,
         resume,
         session: spec.agent_session.as_deref(),
+        bounds: spec.bounds,
     });
     let mut child = process::Command::new(&made.argv[0])
         .args(&made.argv[1..])

@@ -2,6 +2,7 @@
 
 use super::start::UNANSWERED;
 use crate::cli::Context;
+use crate::cli::bounds::BoundsArgs;
 use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer};
 use crate::cli::signals::Signals;
@@ -26,7 +27,8 @@ Ctrl+C stops this run only, never one that was there before.
 
 Examples:
   cldpd resume myrepo --prompt \"focus on the error handling in api.go\"
-  cldpd resume -d myrepo-3f9a1c2e --prompt-file more.md"
+  cldpd resume -d myrepo-3f9a1c2e --prompt-file more.md
+  cldpd resume myrepo --max-cost 10 --prompt \"go on\""
 )]
 pub struct Args {
     /// The session, or its pod
@@ -43,6 +45,8 @@ pub struct Args {
     /// Begin a new conversation in the same place, where the agent no longer has that one
     #[arg(long)]
     fresh: bool,
+    #[command(flatten)]
+    bounds: BoundsArgs,
     #[command(flatten)]
     env: EnvArgs,
     /// Show the exact bytes that the agent writes
@@ -88,6 +92,7 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let (client, inherited) = prepared?;
     let request = ResumeRequest {
         fresh: args.fresh,
+        bounds: args.bounds.read()?,
         request: Ulid::generate(),
         prompt,
         how: match args.how {

@@ -1,11 +1,11 @@
 //! `cldpd start`.
 
 use crate::cli::Context;
+use crate::cli::bounds::{BoundsArgs, seconds};
 use crate::cli::error::{Done, usage};
 use crate::cli::output::{Beside, Manner, Printer, prefix_width};
 use crate::cli::signals::Signals;
 use crate::cli::task::{EnvArgs, TaskArgs, Variables, labels, own, proxy};
-use crate::cli::time::parse_duration;
 use crate::cli::watch::{OnInterrupt, Target, watch};
 use crate::cli::zone;
 use crate::client::Client;
@@ -32,6 +32,7 @@ Examples:
   cldpd start -d myrepo otherrepo --prompt \"fix the flaky test\"
   cldpd start -d myrepo --count 5 --prompt-file task.md
   cldpd start -d reviewer --after myrepo-3f9a1c2e --timeout 30m --prompt \"review it\"
+  cldpd start -d myrepo --max-turns 60 --max-cost 5 --idle-timeout 20m --prompt \"tidy up\"
   git diff | cldpd start reviewer --prompt-file -"
 )]
 pub struct Args {
@@ -75,6 +76,8 @@ pub struct Args {
     /// Stop each run that takes longer, such as 90s, 15m or 2h; 0 for no limit
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
+    #[command(flatten)]
+    bounds: BoundsArgs,
     /// Leave the queue before those of a lower priority
     #[arg(
         long,
@@ -176,7 +179,12 @@ impl Args {
             no_cache: self.no_cache,
             pull: self.pull,
             remove: self.remove,
-            timeout: self.timeout.as_deref().map(timeout).transpose()?,
+            timeout: self
+                .timeout
+                .as_deref()
+                .map(|text| seconds("--timeout", text))
+                .transpose()?,
+            bounds: self.bounds.read()?,
             priority: self.priority,
             after: self.after.clone(),
             zone: Some(zone::own()),
@@ -184,15 +192,6 @@ impl Args {
         };
         Ok((request, env.unset))
     }
-}
-
-/// Reads `--timeout`, in seconds.
-fn timeout(text: &str) -> Result<u32> {
-    if text == "0" {
-        return Ok(0);
-    }
-    let seconds = parse_duration(text)?.as_secs();
-    u32::try_from(seconds).map_err(|_| usage(format!("--timeout {text} is longer than 136 years")))
 }
 
 pub(super) async fn run(context: &mut Context, args: Args) -> Done {

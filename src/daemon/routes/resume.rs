@@ -20,6 +20,10 @@ pub(super) fn endpoint() -> Endpoint {
             ErrorCode::Refused,
             ErrorCode::RuntimeUnavailable,
             ErrorCode::TryLater,
+            ErrorCode::Budget,
+            ErrorCode::Credentials,
+            ErrorCode::InvalidPod,
+            ErrorCode::Usage,
         ])
 }
 

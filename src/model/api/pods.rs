@@ -1,5 +1,6 @@
 //! Pods: what is shown of them, and their builds.
 
+use crate::model::bounds::Bounds;
 use crate::model::bytes::Blob;
 use crate::model::spec::{AgentKind, PodSpec, RuntimeName};
 use crate::model::{Error, Timestamp};
@@ -54,6 +55,9 @@ pub struct PodView {
     /// `timeout`, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u32>,
+    /// How far its agent may go.
+    #[serde(flatten)]
+    pub bounds: Bounds,
 }
 
 /// Builds a pod's image, without a session.

@@ -2,7 +2,7 @@
 
 use super::verifying::{record_session, session_of, verify};
 use super::*;
-use crate::model::{AgentEvent, Blob, ErrorCode, HomeId};
+use crate::model::{AgentEvent, Blob, Bounds, ErrorCode, HomeId};
 use crate::store::migrations::Migration;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -228,6 +228,7 @@ fn every_kind() -> Vec<Event> {
             task: Some("task".to_owned()),
             env: vec!["TOKEN".to_owned()],
             fresh: None,
+            bounds: Bounds::default(),
             position: Some(2),
             reason: Some("room".to_owned()),
         },

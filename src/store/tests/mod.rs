@@ -159,6 +159,7 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
             queued_seq: 2,
             env: Vec::new(),
             fresh: None,
+            bounds: crate::model::Bounds::default(),
             queued: NOW,
             started: None,
             image: None,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::api::SearchPlace;
-use crate::model::{Blob, Pattern};
+use crate::model::{Blob, Bounds, Pattern};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -98,6 +98,7 @@ fn queued(prompt: &str) -> EventKind {
         task: None,
         env: Vec::new(),
         fresh: None,
+        bounds: Bounds::default(),
         position: None,
         reason: None,
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::api::{Finding, Verified, VerifyEvent};
 use crate::model::spec::PodSpec;
-use crate::model::{Blob, Spec};
+use crate::model::{Blob, Bounds, Spec};
 use std::ops::ControlFlow;
 
 pub(super) const S: Ulid = Ulid(7);
@@ -46,6 +46,7 @@ pub(super) fn session_of(said: &[(Vec<u8>, bool, bool)]) -> Vec<Event> {
             task: None,
             env: vec![],
             fresh: None,
+            bounds: Bounds::default(),
             position: None,
             reason: None,
         },

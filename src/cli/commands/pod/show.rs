@@ -79,6 +79,15 @@ fn rows(pod: &PodView, now: Timestamp) -> Vec<(&'static str, String)> {
     if let Some(seconds) = pod.timeout {
         rows.push(("timeout", duration(seconds)));
     }
+    if let Some(turns) = pod.bounds.turns() {
+        rows.push(("max turns", turns.to_string()));
+    }
+    if let Some(cost) = pod.bounds.cost() {
+        rows.push(("max cost", cost.to_string()));
+    }
+    if let Some(seconds) = pod.bounds.silence() {
+        rows.push(("idle", duration(seconds)));
+    }
     rows
 }
 

@@ -16,6 +16,8 @@ pub(super) type Flushed = (Events, Cursors);
 const CONTROL: u8 = 0;
 /// Events looked at, from the end, for the beginning of a line that is open.
 const PIECES_BACK: u64 = 128;
+/// Events looked at, from the end, for what the agent said last and what is left of it.
+const EVENTS_BACK: u64 = 400;
 
 /// How the shim says that a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -386,6 +388,46 @@ pub(super) fn signal_name(number: i32) -> String {
     crate::model::signal::name(number).map_or_else(|| format!("signal {number}"), str::to_owned)
 }
 
+/// What was recorded last of a run that is read on.
+#[derive(Default)]
+struct Recent {
+    /// What the agent said.
+    said: Vec<AgentEvent>,
+    /// Lines since: a reader may hold back what they say.
+    lines: Vec<Vec<u8>>,
+}
+
+impl Recent {
+    fn of(driver: &Driver, run: u32) -> Result<Self, Over> {
+        let (reader, ulid) = (&driver.link.shared.reader, driver.link.ulid);
+        let seq = driver.link.published.borrow().seq;
+        let mut at = seq.saturating_sub(EVENTS_BACK);
+        let (mut recent, mut open) = (Self::default(), Vec::new());
+        loop {
+            let events = reader.events(ulid, at, 1 << 20).map_err(Error::from)?;
+            let Some(last) = events.last() else {
+                return Ok(recent);
+            };
+            at = last.seq;
+            for event in events.into_iter().filter(|event| event.run == run) {
+                match event.kind {
+                    EventKind::Agent { event } => {
+                        recent.said.push(event);
+                        recent.lines.clear();
+                    }
+                    EventKind::Output(output) if output.stream == Stream::Stdout => {
+                        open.extend(output.data);
+                        if !output.continued {
+                            recent.lines.push(std::mem::take(&mut open));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
 /// Puts an agent's lines together again from their pieces, for its reader.
 struct Joiner {
     reader: Box<dyn agent::Reader>,
@@ -397,17 +439,25 @@ struct Joiner {
 impl Joiner {
     /// None for an agent whose output says nothing about it.
     fn new(driver: &Driver, run: u32, open: bool) -> Result<Option<Self>, Over> {
+        if !agent::reports(&driver.spec) {
+            return Ok(None);
+        }
         let record = driver.record();
         let of_run = record.runs.get(run as usize);
+        let recent = Recent::of(driver, run)?;
         let before = Before {
             earlier: record.used_before(run),
             account: of_run.map(|run| run.account.clone()).unwrap_or_default(),
             model: driver.spec.model.clone(),
+            answer: agent::last_answer(recent.said.iter()),
         };
         let agent = agent::agent(agent::speaks(&driver.spec));
-        let Some(reader) = agent.reader(before) else {
+        let Some(mut reader) = agent.reader(before) else {
             return Ok(None);
         };
+        for line in &recent.lines {
+            reader.read(line, &mut Vec::new());
+        }
         let mut joiner = Self {
             reader,
             pieces: Vec::new(),

@@ -51,10 +51,10 @@ impl Agent for Codex {
 
     fn reader(&self, before: Before) -> Option<Box<dyn Reader>> {
         Some(Box::new(CodexReader {
-            ledger: Ledger::new(before),
             thread: None,
-            answer: String::new(),
+            answer: before.answer.clone(),
             begun: Vec::new(),
+            ledger: Ledger::new(before),
         }))
     }
 

@@ -46,12 +46,12 @@ impl Agent for Gemini {
 
     fn reader(&self, before: Before) -> Option<Box<dyn Reader>> {
         Some(Box::new(GeminiReader {
-            ledger: Ledger::new(before),
             session: None,
             pieces: String::new(),
-            answer: String::new(),
+            answer: before.answer.clone(),
             error: String::new(),
             turns: 0,
+            ledger: Ledger::new(before),
         }))
     }
 

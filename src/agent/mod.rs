@@ -111,6 +111,21 @@ pub struct Before {
     pub account: Account,
     /// The model that the agent was told to use.
     pub model: Option<String>,
+    /// What the run said last, where it is read on.
+    pub answer: String,
+}
+
+/// What an agent said last, of typed events in their order: a result takes it away.
+#[must_use]
+pub fn last_answer<'a>(events: impl DoubleEndedIterator<Item = &'a AgentEvent>) -> String {
+    for event in events.rev() {
+        match event {
+            AgentEvent::Result { .. } => break,
+            AgentEvent::Text { text, parent: None } => return text.clone(),
+            _ => {}
+        }
+    }
+    String::new()
 }
 
 /// The agent of a kind.

@@ -43,10 +43,10 @@ impl Agent for Opencode {
 
     fn reader(&self, before: Before) -> Option<Box<dyn Reader>> {
         Some(Box::new(OpencodeReader {
-            ledger: Ledger::new(before),
             session: None,
-            answer: String::new(),
+            answer: before.answer.clone(),
             steps: 0,
+            ledger: Ledger::new(before),
         }))
     }
 

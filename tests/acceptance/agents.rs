@@ -534,3 +534,38 @@ fn a103_credentials_are_checked_before_anything_is_dispatched() {
         refused.stderr
     );
 }
+
+#[test]
+fn an_answer_in_pieces_is_whole_though_the_daemon_died_within_it() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env
+        .local_pod("pieces")
+        .plain()
+        .json(json!({"command": {"output": "gemini"}}))
+        .make();
+    let piece = |text: &str| {
+        line(&format!(
+            r#"{{"type":"message","role":"assistant","content":"{text}","delta":true}}"#
+        ))
+    };
+    let prompt = format!(
+        "{}{}{}{}{}",
+        piece("The first half"),
+        gate.hold(),
+        piece(" and the second."),
+        line(r#"{"type":"result","status":"success"}"#),
+        "[[exit 0]]"
+    );
+    let id = env.start(&[&pod, "--prompt", &prompt]);
+    env.await_event(&id, "output");
+    env.kill_daemon();
+    gate.open();
+    env.start_daemon();
+    assert_eq!(env.wait(&id), 0);
+    let said = said(&env.events(&id));
+    let whole = "The first half and the second.";
+    let texts: Vec<&Value> = of_type(&said, "text").iter().map(|e| &e["text"]).collect();
+    assert_eq!(texts, [whole]);
+    assert_eq!(of_type(&said, "result")[0]["text"], whole);
+}

@@ -30,6 +30,26 @@ pub fn tools_and_resume(agent: &'static Agent) -> [Ended; 2] {
     assert_eq!(row["agent_session"], conversation);
     let both = Told::sum(&[&first.dispensed, &second.dispensed]);
     assert_eq!(Told::summed(&row["usage"]), both);
+    // The same sum wherever it is told: at the runs' ends, in all ways to add them up.
+    for run in [&first, &second] {
+        assert_eq!(
+            Told::summed(&run.event("run_ended")["usage"]),
+            run.dispensed.figures()
+        );
+    }
+    for by in [None, Some("day"), Some("pod"), Some("agent"), Some("model")] {
+        let mut args = vec!["stats", "--json"];
+        args.extend(by.into_iter().flat_map(|by| ["--by", by]));
+        let rows = world.env.cldpd(args).run().json();
+        let rows: Vec<Told> = rows
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(Told::summed)
+            .collect();
+        let rows: Vec<&Told> = rows.iter().collect();
+        assert_eq!(Told::sum(&rows), both, "by {by:?}");
+    }
     record(agent, "tools-and-resume", &[&first, &second]);
     [first, second]
 }

@@ -167,6 +167,12 @@ impl Ended {
         results.last().expect("a result")
     }
 
+    /// Its only event of a kind.
+    #[track_caller]
+    pub fn event(&self, kind: &str) -> &Value {
+        only(&self.events, kind)
+    }
+
     /// Its typed events of one type.
     pub fn agent_events(&self, kind: &str) -> Vec<&Value> {
         let agent = self.events.iter().filter(|e| e["kind"] == "agent");

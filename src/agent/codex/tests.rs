@@ -100,7 +100,7 @@ fn a_thread_counts_on_and_what_is_told_does_not() {
     let before = |earlier: ByModel, account: crate::model::Account| Before {
         earlier,
         account,
-        model: None,
+        ..Before::default()
     };
     // A further process, and one that a restarted daemon reads on.
     let resumed = before(account.models.clone(), crate::model::Account::default());
@@ -213,7 +213,13 @@ fn other_items() {
         .collect();
     assert_eq!(
         shown,
-        ["Codex · 01a1fd2c-d024-7703-8858-3e7aa928d8f7", "x",],
+        [
+            "Codex · 01a1fd2c-d024-7703-8858-3e7aa928d8f7",
+            "→ command_execution /bin/bash -lc 'echo hi'",
+            "← 6 bytes",
+            "All done.",
+            "success · 1 turn",
+        ],
         "a command is told once"
     );
 }

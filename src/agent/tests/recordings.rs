@@ -3,7 +3,7 @@
 //! some runs, and `NAME.N.jsonl` what run N wrote.
 
 use super::used;
-use crate::agent::{Agent, Before, agent};
+use crate::agent::{Agent, Before, agent, last_answer};
 use crate::model::usage::ByModel;
 use crate::model::{Account, AgentEvent, AgentKind, Usage};
 use serde_json::Value;
@@ -27,16 +27,27 @@ impl Recorded {
         let mut all = Vec::new();
         let mut account = Account::default();
         let (first, second) = self.lines.split_at(restart);
+        // Lines that said nothing yet.
+        let mut silent = Vec::new();
         for (lines, ends) in [(first, false), (second, true)] {
             let before = Before {
                 earlier: self.earlier.clone(),
                 account: account.clone(),
                 model: None,
+                answer: last_answer(all.iter()),
             };
             let mut reader = self.agent.reader(before).unwrap();
+            for line in silent.drain(..) {
+                reader.read(line, &mut Vec::new());
+            }
             let mut events = Vec::new();
             for line in lines {
+                let before = events.len();
                 reader.read(line, &mut events);
+                match events.len() == before {
+                    true => silent.push(line),
+                    false => silent.clear(),
+                }
             }
             if ends {
                 reader.finish(&mut events);
@@ -153,6 +164,15 @@ fn recordings_say_what_was_dispensed() {
     });
 }
 
+/// What the results say.
+fn answers(events: &[AgentEvent]) -> Vec<&str> {
+    let answers = events.iter().filter_map(|event| match event {
+        AgentEvent::Result { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    answers.collect()
+}
+
 #[test]
 fn whoever_reads_on_counts_nothing_twice() {
     each(|run| {
@@ -162,6 +182,7 @@ fn whoever_reads_on_counts_nothing_twice() {
             let what = format!("{}, restarted before line {restart}", run.what);
             assert_eq!(used(&events), used(&whole), "{what}");
             assert_eq!(again.total(), account.total(), "{what}");
+            assert_eq!(answers(&events), answers(&whole), "{what}");
         }
     });
 }

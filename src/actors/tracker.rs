@@ -439,7 +439,8 @@ struct Joiner {
 impl Joiner {
     /// None for an agent whose output says nothing about it.
     fn new(driver: &Driver, run: u32, open: bool) -> Result<Option<Self>, Over> {
-        if !agent::reports(&driver.spec) {
+        let speaks = agent::speaks(&driver.spec);
+        if !agent::reports(speaks) {
             return Ok(None);
         }
         let record = driver.record();
@@ -451,8 +452,7 @@ impl Joiner {
             model: driver.spec.model.clone(),
             answer: agent::last_answer(recent.said.iter()),
         };
-        let agent = agent::agent(agent::speaks(&driver.spec));
-        let Some(mut reader) = agent.reader(before) else {
+        let Some(mut reader) = agent::agent(speaks).reader(before) else {
             return Ok(None);
         };
         for line in &recent.lines {

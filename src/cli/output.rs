@@ -5,15 +5,16 @@
 //! sessions never mix within a line. Nothing that an agent writes controls a
 //! terminal, unless raw bytes were asked for.
 
-use super::describe::{describe, image_there, spent};
+mod beside;
+
+use self::beside::Elsewhere;
 use super::error::Failure;
 use super::text::Sanitizer;
 use super::ui::{Style, Ui};
 use crate::agent::{Shown, Teller, agent, speaks};
 use crate::block::{Body, EventRef};
 use crate::model::{
-    AgentKind, Error, ErrorCode, EventKind, Outcome, RuntimeName, SessionEvent, SessionId, Spec,
-    Stream, Timestamp, Ulid,
+    AgentKind, Error, ErrorCode, EventKind, SessionEvent, SessionId, Spec, Stream, Timestamp, Ulid,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -117,8 +118,8 @@ pub struct Printer {
     /// Runs whose program began: how their image was built is of no interest.
     began: HashSet<(Ulid, u32)>,
     codes: HashMap<(Ulid, u32), u8>,
-    /// Sessions whose image nobody here builds.
-    pulled: HashSet<Ulid>,
+    /// What sessions run in, where it is no image that is built here.
+    places: HashMap<Ulid, Elsewhere>,
     /// Sessions in the order in which they were met: each has a colour.
     met: Vec<Ulid>,
     /// Runs whose build was shown while it went on.
@@ -137,7 +138,7 @@ impl Printer {
             open: [None; 2],
             began: HashSet::new(),
             codes: HashMap::new(),
-            pulled: HashSet::new(),
+            places: HashMap::new(),
             met: Vec::new(),
             built: HashSet::new(),
         }
@@ -233,8 +234,8 @@ impl Printer {
             }
             EventKind::Created { spec } => {
                 self.knows(event.ulid, spec);
-                if spec.runtime == RuntimeName::Docker && !spec.pod.dockerfile {
-                    self.pulled.insert(event.ulid);
+                if let Some(place) = Elsewhere::of(spec) {
+                    self.places.insert(event.ulid, place);
                 }
             }
             EventKind::ContainerStarted { .. } => self.began(event.ulid, event.event.run),
@@ -476,91 +477,6 @@ impl Printer {
             self.met.len() - 1
         })
     }
-
-    /// A run's error as it is to be said at its end: what the builder wrote is
-    /// not said again where it was seen as it came.
-    #[must_use]
-    pub fn at_the_end(&self, ui: &Ui, session: Ulid, run: u32, error: &Error) -> Error {
-        let seen = self.built.contains(&(session, run)) && !ui.is_terminal(Stream::Stderr);
-        let mut error = error.clone();
-        if seen
-            && error.code == ErrorCode::BuildFailed
-            && let Some((first, _)) = error.message.split_once('\n')
-        {
-            error.message = first.trim_end_matches(':').to_owned();
-        }
-        error
-    }
-
-    /// What is said of an event beside output, if anything.
-    fn describe(&mut self, event: &SessionEvent) -> Option<String> {
-        if self.manner.raw {
-            return None;
-        }
-        let run = (event.ulid, event.event.run);
-        match (self.manner.beside, &event.event.kind) {
-            (_, EventKind::BuildOutput { .. }) if self.began.contains(&run) => None,
-            // Said at the end, with what to do about it.
-            (Beside::Everything, EventKind::Error { .. }) => None,
-            (
-                Beside::Everything,
-                EventKind::RunEnded {
-                    outcome,
-                    why,
-                    usage,
-                    turns,
-                },
-            ) => {
-                let mut ended = ended(event, outcome, self.codes.get(&run).copied());
-                if let Some(spent) = spent(usage.as_ref(), *turns) {
-                    ended.push_str(&format!(", {spent}"));
-                }
-                let hint = why.as_ref().and_then(|why| why.rsplit_once("\nhint: "));
-                Some(match hint {
-                    Some((_, hint)) => format!("{ended}\nhint: {hint}"),
-                    None => ended,
-                })
-            }
-            (Beside::Everything, EventKind::ContainerExited { .. } | EventKind::Agent { .. }) => {
-                None
-            }
-            // The session was named already; what it lacks is worth a line.
-            (Beside::Everything, EventKind::Created { spec }) => {
-                let local = spec.runtime == RuntimeName::Local;
-                local.then(|| {
-                    "note: runs as a plain process of this machine: nothing isolates it".to_owned()
-                })
-            }
-            (
-                Beside::Everything,
-                EventKind::BuildComplete {
-                    seconds,
-                    cached,
-                    created,
-                    ..
-                },
-            ) if self.pulled.contains(&event.ulid) => Some(match cached {
-                true => image_there(event.event.time, *created, true),
-                false => format!("image pulled in {seconds:.1} s"),
-            }),
-            (Beside::Everything, _) => describe(&event.event),
-            (Beside::Trouble, EventKind::Note { code, .. }) if code == "adopted" => None,
-            (
-                Beside::Trouble,
-                EventKind::BuildOutput { .. } | EventKind::Error { .. } | EventKind::Note { .. },
-            ) => describe(&event.event),
-            (Beside::Trouble, EventKind::Queued { prompt, .. }) if event.event.run > 0 => {
-                Some(format!("run {}: {}", event.event.run, prompt.summary(100)))
-            }
-            (Beside::Trouble, EventKind::RunEnded { usage, turns, .. })
-                if self.is_readable(event.ulid) =>
-            {
-                let spent = spent(usage.as_ref(), *turns)?;
-                Some(format!("run {}: {spent}", event.event.run))
-            }
-            (Beside::Trouble, _) => None,
-        }
-    }
 }
 
 /// An event of a session as it goes over the wire.
@@ -580,15 +496,6 @@ pub fn session_event(
         ulid: session,
         event,
     })
-}
-
-fn ended(event: &SessionEvent, outcome: &Outcome, code: Option<u8>) -> String {
-    let id = &event.session;
-    let outcome = outcome.name().replace('_', " ");
-    match code {
-        Some(code) => format!("{id} ended: {outcome}, exit code {code}"),
-        None => format!("{id} ended: {outcome}"),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cli::ui::capture;
-use crate::model::{Event, Output, PodName};
+use crate::model::{Event, Outcome, Output, PodName};
 use proptest::prelude::*;
 
 fn event(session: u128, kind: EventKind) -> Result<SessionEvent, crate::model::Error> {

@@ -429,6 +429,7 @@ impl Journal {
                     // A reader takes several steps to read a block, and may not
                     // see it half exchanged.
                     let mut state = self.shared.write();
+                    fail_point!("store.merging");
                     call(&self.open.path, || db.apply_batch(batch))?;
                     fail_point!("store.merged");
                     state.space = space;

@@ -102,7 +102,11 @@ fn session(env: &TestEnv, row: &Value, asked: &Asked, frozen: bool, faults: &mut
         tokens.push(&script.token);
         let mut own = Vec::new();
         let stopped = asked.stopped.then_some(frozen);
-        run(&of_run(&events, number), script, stopped, &mut own);
+        let events = of_run(&events, number);
+        match asked.dies {
+            true => broken_off(&events, script, &mut own),
+            false => run(&events, script, stopped, &mut own),
+        }
         faults.extend(
             own.into_iter()
                 .map(|fault| format!("run {number}: {fault}")),
@@ -218,6 +222,44 @@ fn run(events: &[Value], script: &Script, stopped: Option<bool>, faults: &mut Ve
     };
     if said < ticked || said > ticked + 1 {
         faults.push(format!("it said {ticked} ticks, {said} are recorded"));
+    }
+}
+
+/// A run whose shim or keeper may have died: what is recorded is the beginning of what was
+/// said, nothing of it twice, and nobody is told that it succeeded when it did not.
+fn broken_off(events: &[Value], script: &Script, faults: &mut Vec<String>) {
+    let count = |kind: &str| of_kind(events, kind).len();
+    let noted = told(script).unwrap_or_default();
+    if noted.matches('b').count() > 1 {
+        faults.push("its prompt was sent twice".to_owned());
+    }
+    let (started, ended) = (count("run_started"), count("run_ended"));
+    if started > 1 || ended != 1 || (started == 0 && !noted.is_empty()) {
+        let worked = !noted.is_empty();
+        faults.push(format!(
+            "{started} starts, {ended} ends, it worked: {worked}"
+        ));
+        return;
+    }
+    let (out, _) = split(bytes(events, "stdout"), script);
+    let err = bytes(events, "stderr");
+    let said: Vec<&str> = texts(events).collect();
+    if outcome(of_kind(events, "run_ended")[0]) == "success" {
+        if script.code != 0 {
+            faults.push("success".to_owned());
+        }
+        differs("stdout", &out, &script.out, faults);
+        differs("stderr", &err, &script.err, faults);
+    }
+    let caught = err
+        .strip_suffix(b"caught TERM\n".as_slice())
+        .unwrap_or(&err);
+    begins("stdout", &out, &script.out, faults);
+    begins("stderr", caught, &script.err, faults);
+    let expected = script.texts.as_deref().unwrap_or_default();
+    let same = |(said, text): (&&str, &String)| said.chars().take(20).eq(text.chars().take(20));
+    if said.len() > expected.len() || !said.iter().zip(expected).all(same) {
+        faults.push(format!("{} messages of {}", said.len(), expected.len()));
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Errand {
 
 /// Where the daemon can be made to die, at which time at the latest, and what
 /// leads there.
-const POINTS: [(&str, u64, Errand); 43] = [
+const POINTS: [(&str, u64, Errand); 45] = [
     ("dispatch.written", 10, Errand::Start),
     ("dispatch.recorded", 10, Errand::Start),
     ("launch.building", 10, Errand::Start),
@@ -63,6 +63,8 @@ const POINTS: [(&str, u64, Errand); 43] = [
     ("run.freed", 8, Errand::Nothing),
     ("journal.commit", 40, Errand::Nothing),
     ("journal.committed", 40, Errand::Nothing),
+    ("store.durable", 30, Errand::Nothing),
+    ("store.merging", 4, Errand::Nothing),
     ("store.merged", 4, Errand::Nothing),
 ];
 

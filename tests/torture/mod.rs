@@ -9,6 +9,7 @@ mod check;
 mod life;
 mod round;
 mod script;
+mod shims;
 
 use crate::support::TestEnv;
 use round::Pods;

@@ -3,6 +3,7 @@
 use super::check;
 use super::life::{self, Errand, Life};
 use super::script::Script;
+use super::shims::Shims;
 use crate::support::process::Proc;
 use crate::support::{Dice, TestEnv};
 
@@ -10,6 +11,8 @@ use crate::support::{Dice, TestEnv};
 const LOCAL: usize = 20;
 /// How many may be; whoever comes later waits.
 const SLOTS: usize = LOCAL + 4;
+/// No more begin at once.
+const FIRST: usize = LOCAL + 8;
 
 /// The pods that all rounds of a home share.
 pub struct Pods {
@@ -55,6 +58,8 @@ pub struct Asked {
     pub stopped: bool,
     /// Somebody asked for it to go.
     pub removed: bool,
+    /// Its shims, or their keepers, die.
+    pub dies: bool,
 }
 
 /// What a command that runs is for, and has to come to.
@@ -77,6 +82,7 @@ pub struct Round<'e> {
     sessions: Vec<Asked>,
     errands: Vec<(Aim, Proc)>,
     armed: String,
+    shims: Shims,
     /// Shims were frozen for a while.
     frozen: bool,
 }
@@ -92,6 +98,7 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
         sessions: Vec::new(),
         errands: Vec::new(),
         armed: String::new(),
+        shims: Shims::roll(seed, FIRST),
         frozen: false,
     };
     // The one of the round before is not armed.
@@ -118,10 +125,12 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
     env.start_daemon();
     faults.extend(check::all(env, &round.label, &round.sessions, round.frozen));
     let docker = round.sessions.iter().filter(|asked| asked.docker).count();
+    let dying = (0..round.sessions.len()).filter_map(|number| round.shims.dies(number));
     Played {
         what: format!(
-            "{} sessions ({docker} in containers), {} runs, {lives} lives [{}]",
+            "{} sessions ({docker} in containers, {} whose shims die), {} runs, {lives} lives [{}]",
             round.sessions.len(),
+            dying.count(),
             round
                 .sessions
                 .iter()
@@ -162,7 +171,9 @@ impl Round<'_> {
     }
 
     fn command(&self, args: &[&str]) -> crate::support::process::Cmd {
-        let command = self.env.cldpd(args);
+        let seed = self.seed;
+        let shims = self.shims.armed(|number| token(seed, number));
+        let command = self.env.cldpd(args).env("CLDPD_SHIM_FAILPOINTS", shims);
         match self.armed.is_empty() {
             true => command,
             false => command.env("CLDPD_FAILPOINTS", &self.armed),
@@ -171,7 +182,7 @@ impl Round<'_> {
 
     fn script(&mut self, millis: u64, json: bool) -> Script {
         let number: usize = self.sessions.iter().map(|s| s.scripts.len()).sum();
-        let token = format!("t{}-{number}", self.seed);
+        let token = token(self.seed, number);
         Script::compose(&mut self.dice, token, &self.env.shared(), millis, json)
     }
 
@@ -210,6 +221,7 @@ impl Round<'_> {
             gone,
             stopped: false,
             removed: false,
+            dies: self.shims.dies(session).is_some(),
         });
     }
 
@@ -303,4 +315,9 @@ impl Round<'_> {
         }
         faults
     }
+}
+
+/// What names a script, and the session that begins with it.
+fn token(seed: u64, number: usize) -> String {
+    format!("t{seed}-{number}")
 }

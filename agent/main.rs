@@ -36,7 +36,7 @@
 //! | `remember TEXT`, `recall` | keeps a line with the conversation; says all such lines |
 //! | `tool NAME TEXT` | the use of a tool and its result |
 //! | `retry STATUS` | Claude Code's notice of a retry |
-//! | `turn` | a result line, and a new init line |
+//! | `turn`, `done` | a result line, and a new init line; a result line alone |
 //! | `result [KEY=VALUE …] [text=TEXT]` | what the result line will say: `subtype`, `is_error`, `terminal_reason`, `api_error_status`, `stop_reason` |
 //! | `maxturns`, `noresult` | ends out of turns; writes no result line |
 //!
@@ -464,6 +464,7 @@ impl Agent {
                 self.voice.tool(name, what)?;
             }
             b"retry" => self.voice.retry(count(&words, 0)? as u16)?,
+            b"done" => drop(self.voice.finish(None)?),
             b"turn" => {
                 self.voice.finish(None)?;
                 self.voice.init()?;

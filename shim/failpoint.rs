@@ -4,7 +4,8 @@
 //! Only in a build of the crate with its feature `failpoints` is anything of this
 //! there at all: `build.rs` sets `cfg(failpoints)` then. What is in a file of that
 //! name beside the program arms them: `spool.half=kill@3;run.exited=kill`. There
-//! `spool.max=70000` makes the spool's bound small.
+//! `spool.max=70000` makes the spool's bound small, and `clock=/a/file` names one that
+//! says by how many seconds the clock is wrong.
 
 /// A place with a name, and what is done there before the death.
 #[cfg(failpoints)]
@@ -24,7 +25,7 @@ macro_rules! fail_point {
 }
 
 #[cfg(failpoints)]
-pub use armed::{bound, hit};
+pub use armed::{bound, clock, hit};
 
 #[cfg(failpoints)]
 mod armed {
@@ -46,6 +47,16 @@ mod armed {
 
     static ARMED: LazyLock<Vec<Armed>> =
         LazyLock::new(|| TEXT.split(';').filter_map(read).collect());
+
+    /// By how many nanoseconds the clock is wrong.
+    pub fn clock() -> i64 {
+        let file = TEXT.split(';').find_map(|part| part.strip_prefix("clock="));
+        let wrong = || -> Option<i64> {
+            let text = std::fs::read_to_string(file?).ok()?;
+            text.trim().parse::<i64>().ok()?.checked_mul(1_000_000_000)
+        };
+        wrong().unwrap_or(0)
+    }
 
     /// How much of the spool may be there at once, if that is said.
     pub fn bound() -> Option<u64> {

@@ -270,7 +270,10 @@ fn is_full(error: &io::Error) -> bool {
 /// Nanoseconds since 1970.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
+    let now = since.map_or(0, |since| {
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-    })
+    });
+    #[cfg(failpoints)]
+    let now = now.saturating_add(crate::failpoint::clock());
+    now
 }

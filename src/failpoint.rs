@@ -9,7 +9,8 @@
 //! `launch.looked=hold:/tmp/gate` whoever comes by waits at that FIFO until it was
 //! written to. Shims have points of their own (`shim/failpoint.rs`), which
 //! `CLDPD_SHIM_FAILPOINTS` arms for the sessions of a name or of a pod:
-//! `KEY/spool.half=kill@3`.
+//! `KEY/spool.half=kill@3`. `CLDPD_CLOCK` names a file that says by how many seconds
+//! the clock is wrong, for this process and for the shims that it starts.
 
 /// A place with a name, and what it is about if that matters (`/KEY` chooses).
 #[cfg(feature = "failpoints")]
@@ -29,7 +30,7 @@ macro_rules! fail_point {
 }
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::{arm_shims, hit};
+pub(crate) use armed::{arm_shims, clock, hit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -42,6 +43,21 @@ mod armed {
     const VARIABLE: &str = "CLDPD_FAILPOINTS";
     /// The variable that arms those of sessions' shims.
     const SHIMS_VARIABLE: &str = "CLDPD_SHIM_FAILPOINTS";
+
+    /// The variable that names the file of the clock.
+    const CLOCK: &str = "CLDPD_CLOCK";
+
+    static CLOCK_FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os(CLOCK).map(PathBuf::from));
+
+    /// By how many nanoseconds the clock is wrong.
+    pub(crate) fn clock() -> i64 {
+        let wrong = || -> Option<i64> {
+            let text = std::fs::read_to_string(CLOCK_FILE.as_ref()?).ok()?;
+            text.trim().parse::<i64>().ok()?.checked_mul(1_000_000_000)
+        };
+        wrong().unwrap_or(0)
+    }
 
     enum Action {
         /// Sent to this process itself.
@@ -104,7 +120,9 @@ mod armed {
         let text = std::env::var(SHIMS_VARIABLE).unwrap_or_default();
         let parts = text.split(';').filter_map(|part| part.split_once('/'));
         let meant = parts.filter(|(key, _)| called.contains(key));
-        let points: Vec<&str> = meant.map(|(_, point)| point).collect();
+        let mut points: Vec<String> = meant.map(|(_, point)| point.to_owned()).collect();
+        let clock = CLOCK_FILE.as_ref();
+        points.extend(clock.map(|file| format!("clock={}", file.display())));
         match points[..] {
             [] => Ok(()),
             _ => std::fs::write(bin.join("failpoints"), points.join(";")),

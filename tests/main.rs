@@ -7,6 +7,8 @@
 mod acceptance;
 mod api;
 mod cli;
+#[cfg(feature = "failpoints")]
+mod clock;
 mod crash;
 mod docker;
 mod engine_faults;

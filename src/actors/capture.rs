@@ -76,11 +76,10 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         adopted,
         silent: false,
         timed_out: false,
-        began: Timestamp::now(),
         spending: Spending::new(driver, number)?,
-        said: silence::last_said(driver, number)?,
-        idle: false,
-        silent_since: None,
+        time_is_over: None,
+        stop_due: None,
+        silence: silence::Silence::new(driver, number)?,
         failures: 0,
     };
     match spool {
@@ -141,14 +140,11 @@ struct Reading {
     timed_out: bool,
     /// How far it has come, and how far it may go.
     spending: Spending,
-    /// When it said something last, as the journal has it.
-    said: Timestamp,
-    /// It said nothing for too long, and was told so.
-    idle: bool,
-    /// When this daemon began to read it.
-    began: Timestamp,
-    /// Since when it was silent when that was noted last.
-    silent_since: Option<Timestamp>,
+    /// When it is, once that is known.
+    time_is_over: Option<Instant>,
+    /// When the deadline of the stop that is under way passes.
+    stop_due: Option<(Ulid, Instant)>,
+    silence: silence::Silence,
     /// So often in a row the system failed to read the spool.
     failures: u32,
 }
@@ -281,8 +277,7 @@ impl Reading {
             let run = record.runs.get(self.number as usize);
             if let Some(stop) = run.and_then(|run| run.state.stop()) {
                 let owner = driver.owner(self.number, self.place.attempt);
-                let overdue = Timestamp::now().since(stop.deadline) > OVERDUE;
-                if overdue {
+                if self.overdue(stop.id, stop.deadline) > OVERDUE {
                     let container = &self.place.container;
                     if let Err(error) = driver.runtime.remove(&owner, container, false).await {
                         tracing::warn!(container, %error, "it cannot be killed yet");

@@ -56,6 +56,8 @@ pub struct Settings {
 pub struct Silence {
     /// It is noted after this long; none for never.
     pub after: Option<Duration>,
+    /// The same of those that have given their result already.
+    pub linger: Option<Duration>,
     /// The run is stopped then.
     pub stop: bool,
 }

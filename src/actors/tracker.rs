@@ -45,6 +45,8 @@ pub(super) struct Tracker {
     ended_at: Option<Timestamp>,
     finished: bool,
     position: u64,
+    /// Bytes of output that were read.
+    said: u64,
     joiner: Option<Joiner>,
     container: String,
 }
@@ -110,6 +112,7 @@ impl Tracker {
             ended_at: None,
             finished: false,
             position: 0,
+            said: 0,
             joiner,
             container,
         })
@@ -228,6 +231,16 @@ impl Tracker {
         heard.max().unwrap_or_default()
     }
 
+    /// The last thing that the agent said was its result.
+    pub(super) fn rests(&self) -> bool {
+        self.joiner.as_ref().is_some_and(|joiner| joiner.rests)
+    }
+
+    /// How many bytes of output it has read: more, when something was said.
+    pub(super) const fn said(&self) -> u64 {
+        self.said
+    }
+
     pub(super) const fn has_started(&self) -> bool {
         self.started
     }
@@ -283,6 +296,7 @@ impl Tracker {
         events: &mut Events,
     ) {
         let mut out = Vec::new();
+        self.said += bytes.len() as u64;
         let channel = &mut self.lines[usize::from(number(stream) - 1)];
         channel.heard = time;
         let gap = channel.assembler.push(position, bytes, &mut out);
@@ -309,7 +323,10 @@ impl Tracker {
         for output in out {
             let mut said = Vec::new();
             match &mut self.joiner {
-                Some(joiner) if output.stream == Stream::Stdout => joiner.read(&output, &mut said),
+                Some(joiner) if output.stream == Stream::Stdout => {
+                    joiner.read(&output, &mut said);
+                    joiner.rests = agent::rests(said.iter()).unwrap_or(joiner.rests);
+                }
                 _ => {}
             }
             events.push((time, EventKind::Output(output)));
@@ -434,6 +451,8 @@ struct Joiner {
     pieces: Vec<u8>,
     /// The line is longer than [`JOIN_MAX`], or its beginning is not known.
     given_up: bool,
+    /// The last thing that was said is a result.
+    rests: bool,
 }
 
 impl Joiner {
@@ -462,6 +481,7 @@ impl Joiner {
             reader,
             pieces: Vec::new(),
             given_up: false,
+            rests: agent::rests(recent.said.iter()).unwrap_or(false),
         };
         if open {
             joiner.reload(driver, run)?;
@@ -545,6 +565,7 @@ mod tests {
             ended_at: None,
             finished: false,
             position: 0,
+            said: 0,
             joiner: None,
             container: String::new(),
         }

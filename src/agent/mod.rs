@@ -128,6 +128,24 @@ pub fn last_answer<'a>(events: impl DoubleEndedIterator<Item = &'a AgentEvent>) 
     String::new()
 }
 
+/// Whether the last thing that an agent said was its result; nothing where it said
+/// neither that nor that it works on.
+#[must_use]
+pub fn rests<'a>(events: impl DoubleEndedIterator<Item = &'a AgentEvent>) -> Option<bool> {
+    let mut events = events.rev();
+    events.find_map(|event| match event {
+        AgentEvent::Result { .. } => Some(true),
+        AgentEvent::Init { .. }
+        | AgentEvent::Text { .. }
+        | AgentEvent::Thinking { .. }
+        | AgentEvent::ToolUse { .. }
+        | AgentEvent::ToolResult { .. }
+        | AgentEvent::Retry { .. }
+        | AgentEvent::PermissionDenied { .. } => Some(false),
+        AgentEvent::Usage { .. } | AgentEvent::Limit { .. } | AgentEvent::Unknown { .. } => None,
+    })
+}
+
 /// The agent of a kind.
 #[must_use]
 pub fn agent(kind: AgentKind) -> &'static dyn Agent {

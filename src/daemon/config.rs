@@ -57,7 +57,7 @@ pub struct Config {
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 17] = [
+pub(super) const KEYS: [Key; 18] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -145,6 +145,20 @@ pub(super) const KEYS: [Key; 17] = [
             Ok(())
         },
         show: |config| match config.silence.after {
+            Some(time) => in_words(time).into(),
+            None => "never".into(),
+        },
+    },
+    Key {
+        name: "agents.linger_after",
+        variable: "CLDPD_LINGER_AFTER",
+        about: "the same of an agent that has given its result; or never",
+        of_commands: false,
+        read: |config, text| {
+            config.silence.linger = duration_or_never(text)?;
+            Ok(())
+        },
+        show: |config| match config.silence.linger {
             Some(time) => in_words(time).into(),
             None => "never".into(),
         },
@@ -298,6 +312,7 @@ impl Default for Config {
             retention: Retention::default(),
             silence: Silence {
                 after: Some(SILENT_AFTER),
+                linger: Some(SILENT_AFTER),
                 stop: false,
             },
             origins: BTreeMap::new(),

@@ -94,8 +94,8 @@ impl Outcome {
             (Self::Budget, _) => exit::TRY_LATER,
             // Its own word for it, unless it was stopped on its behalf.
             (Self::MaxTurns, Some(128..)) => exit::FAILED,
-            (Self::Success, None) => exit::OK,
-            (Self::Success, Some(code)) => code,
+            // Whoever lingered after it was told to go, and has a code from that.
+            (Self::Success, _) => exit::OK,
             (Self::BuildFailed | Self::Lost, None) => exit::CLDPD_FAILED,
             (Self::Cancelled, None) => exit::INTERRUPTED,
             (_, Some(0)) if matches!(self, Self::Stopped) => exit::OK,

@@ -29,6 +29,8 @@ pub const BY_SILENCE: &str = "silence";
 pub const BY_TURNS: &str = "max_turns";
 /// Who stops a run that costs more than it may.
 pub const BY_BUDGET: &str = "budget";
+/// Who stops a run whose agent has given its result and stays.
+pub const BY_LINGERING: &str = "lingering";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -500,7 +502,11 @@ pub fn outcome(
         } => (*code, *oom_killed, signal),
     };
     if let Some(stop) = stop {
-        return asked_for(stop);
+        return match said {
+            // It has said how it went; all that was asked for is that it goes.
+            Some(AgentEvent::Result { outcome, .. }) if stop.by == BY_LINGERING => outcome.clone(),
+            _ => asked_for(stop),
+        };
     }
     if oom_killed {
         return Outcome::Oom;
@@ -528,7 +534,7 @@ pub fn outcome(
 fn asked_for(stop: &Stop) -> Outcome {
     match stop.by.as_str() {
         BY_TIMEOUT => Outcome::Timeout,
-        BY_SILENCE => Outcome::Idle,
+        BY_SILENCE | BY_LINGERING => Outcome::Idle,
         BY_TURNS => Outcome::MaxTurns,
         BY_BUDGET => Outcome::Budget,
         _ => Outcome::Stopped,

@@ -19,7 +19,10 @@ impl Timestamp {
         let since_epoch = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
-        Self(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
+        let now = Self(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX));
+        #[cfg(feature = "failpoints")]
+        let now = Self(now.0.saturating_add(crate::failpoint::clock()));
+        now
     }
 
     /// The same moment, later by `by`.

@@ -45,10 +45,10 @@ fn a_silence_is_noted_once_each_time_and_changes_nothing() {
 #[test]
 fn an_agent_that_lingers_after_its_result_is_noted_as_that() {
     let env = TestEnv::new();
-    env.config("[agents]\nsilent_after = \"150ms\"\n");
+    env.config("[agents]\nlinger_after = \"150ms\"\n");
     let gate = env.gate("hold");
     let pod = env.local_pod("lingers").make();
-    let prompt = format!("[[print done]][[turn]]{}", gate.hold());
+    let prompt = format!("[[print done]][[done]]{}", gate.hold());
     let id = env.start(&[&pod, "--prompt", &prompt]);
     let follow = env.cldpd(["logs", "-f", "--format", "jsonl", &id]).spawn();
     follow.line("\"code\":\"lingers\"");
@@ -70,4 +70,35 @@ fn a_silent_agent_is_stopped_where_that_is_settled() {
     assert_eq!(only(&events, "stopping")["by"], "silence");
     assert_eq!(coded(&events, "silent").len(), 1);
     assert_eq!(env.said(&id), "up\n");
+}
+
+#[test]
+fn an_agent_that_lingers_is_told_to_go_and_its_result_counts() {
+    let env = TestEnv::new();
+    env.config(
+        "[agents]\nsilent_after = \"never\"\nlinger_after = \"150ms\"\non_silence = \"stop\"\n",
+    );
+    let pod = env.local_pod("told-to-go").make();
+    let prompt = "[[print done]][[done]][[sleep 600000]]";
+    let id = env.start(&[&pod, "--prompt", prompt]);
+    assert_eq!(env.wait(&id), 0);
+    assert_eq!(outcome(&env.session(&id)), "success");
+    let events = env.events(&id);
+    assert_eq!(only(&events, "stopping")["by"], "lingering");
+    assert_eq!(coded(&events, "lingers").len(), 1);
+}
+
+#[test]
+fn an_agent_that_works_on_after_a_result_does_not_linger() {
+    let env = TestEnv::new();
+    env.config(
+        "[agents]\nsilent_after = \"2s\"\nlinger_after = \"100ms\"\non_silence = \"stop\"\n",
+    );
+    let pod = env.local_pod("works-on").make();
+    let prompt = "[[print done]][[turn]][[print more]][[sleep 600000]]";
+    let id = env.start(&[&pod, "--prompt", prompt]);
+    assert_ne!(env.wait(&id), 0);
+    // Its first result says nothing of how its second turn went.
+    assert_eq!(outcome(&env.session(&id)), "idle");
+    assert_eq!(coded(&env.events(&id), "lingers").len(), 0);
 }

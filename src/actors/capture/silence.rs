@@ -1,50 +1,94 @@
-//! Agents that say nothing: that is noted once for each silence, and the run
-//! stopped if the user settled so.
+//! Agents that say nothing, or stay after their result: that is noted once for each
+//! silence, and the run stopped if the user settled so.
 //!
 //! Where the daemon's settings say how long, what came before it read the run does not
 //! count. Where the session's do, the silence begins with the last thing that is
-//! recorded, whoever listened since.
+//! recorded, whoever listened since. The machine's clock is looked at when something
+//! was said; a clock that somebody sets afterwards is no silence.
 
 use super::Reading;
+use super::deadline::past;
 use crate::actors::driver::{Driver, Over, gone};
 use crate::actors::session::Stop;
-use crate::model::run::{BY_SILENCE, Phase};
+use crate::model::run::{BY_LINGERING, BY_SILENCE, Phase};
 use crate::model::{Error, Event, EventKind, RunState, Timestamp};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Between SIGTERM and SIGKILL of a run that was silent for too long.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Since when nothing came.
+pub(super) struct Silence {
+    /// When this daemon began to read it.
+    began: Instant,
+    /// So much had been said when something was said last.
+    said: u64,
+    /// When that was; none before anything was.
+    heard: Option<Instant>,
+    /// It was noted already.
+    noted: bool,
+    /// It was longer than the session allows, and the run was told so.
+    over: bool,
+}
+
+impl Silence {
+    pub(super) fn new(driver: &Driver, number: u32) -> Result<Self, Over> {
+        Ok(Self {
+            began: Instant::now(),
+            said: 0,
+            heard: last_said(driver, number)?.map(past),
+            noted: false,
+            over: false,
+        })
+    }
+}
+
 impl Reading {
-    fn last_heard(&self) -> Timestamp {
-        self.tracker.heard().max(self.began)
+    /// Looks whether something was said since it was looked last.
+    fn listen(&mut self) {
+        let said = self.tracker.said();
+        if said != self.silence.said {
+            self.silence.said = said;
+            self.silence.heard = Some(past(self.tracker.heard()));
+            self.silence.noted = false;
+        }
+    }
+
+    fn silent_since(&self) -> Instant {
+        let began = self.silence.began;
+        self.silence.heard.map_or(began, |heard| heard.max(began))
     }
 
     /// When the run has been silent for so long that it is said; nothing once it was.
-    pub(super) fn silence(&self, driver: &Driver) -> Option<Timestamp> {
-        let after = driver.link.shared.settings.silence.after?;
-        let from = self.last_heard();
-        let said = self.silent_since == Some(from);
-        (!said && self.tracker.has_started()).then(|| from.plus(after))
+    pub(super) fn silence(&mut self, driver: &Driver) -> Option<Instant> {
+        self.listen();
+        let settled = driver.link.shared.settings.silence;
+        let after = match self.tracker.rests() {
+            true => settled.linger?,
+            false => settled.after?,
+        };
+        let due = !self.silence.noted && self.tracker.has_started();
+        due.then(|| self.silent_since() + after)
     }
 
     /// Notes a silence that is long enough, and does what the user settled.
     pub(super) async fn keep_watch(&mut self, driver: &Driver) -> Result<(), Over> {
-        let now = Timestamp::now();
+        let now = Instant::now();
         if self.silence(driver).is_none_or(|at| at > now) {
             return Ok(());
         }
-        let from = self.last_heard();
-        self.silent_since = Some(from);
-        let record = driver.record();
-        let Some(run) = record.runs.get(self.number as usize) else {
-            return Ok(());
-        };
-        let seconds = now.since(from).as_secs_f64();
-        let (code, message) = match run.result {
-            None => ("silent", format!("nothing was said for {seconds:.1} s")),
-            Some(_) => (
+        self.silence.noted = true;
+        let seconds = (now - self.silent_since()).as_secs_f64();
+        let (code, by, message) = match self.tracker.rests() {
+            false => (
+                "silent",
+                BY_SILENCE,
+                format!("nothing was said for {seconds:.1} s"),
+            ),
+            true => (
                 "lingers",
+                BY_LINGERING,
                 format!("the agent gave its result {seconds:.1} s ago and has not ended"),
             ),
         };
@@ -56,23 +100,24 @@ impl Reading {
         if !driver.link.shared.settings.silence.stop || self.spending.silence().is_some() {
             return Ok(());
         }
-        self.stop_idle(driver).await
+        self.stop_idle(driver, by).await
     }
 
     /// When the run will have said nothing for longer than its session allows.
-    pub(super) fn idle_deadline(&self, driver: &Driver) -> Option<Timestamp> {
+    pub(super) fn idle_deadline(&mut self, driver: &Driver) -> Option<Instant> {
+        self.listen();
         let limit = self
             .spending
             .silence()
-            .filter(|limit| *limit > 0 && !self.idle)?;
+            .filter(|limit| *limit > 0 && !self.silence.over)?;
         let record = driver.record();
         match &record.runs.get(self.number as usize)?.state {
             RunState::Live {
                 phase: Phase::Running { since, .. },
                 ..
             } => {
-                let from = self.tracker.heard().max(self.said).max(*since);
-                Some(from.plus(Duration::from_secs(u64::from(limit))))
+                let from = *self.silence.heard.get_or_insert_with(|| past(*since));
+                Some(from + Duration::from_secs(u64::from(limit)))
             }
             RunState::Live { .. } | RunState::Ended { .. } => None,
         }
@@ -80,19 +125,19 @@ impl Reading {
 
     /// Stops the run if it said nothing for longer than its session allows.
     pub(super) async fn keep_idle(&mut self, driver: &Driver) -> Result<(), Over> {
-        let now = Timestamp::now();
+        let now = Instant::now();
         if self.idle_deadline(driver).is_none_or(|at| at > now) {
             return Ok(());
         }
-        self.idle = true;
-        self.stop_idle(driver).await
+        self.silence.over = true;
+        self.stop_idle(driver, BY_SILENCE).await
     }
 
-    async fn stop_idle(&self, driver: &Driver) -> Result<(), Over> {
+    async fn stop_idle(&self, driver: &Driver, by: &'static str) -> Result<(), Over> {
         let stop = Stop {
             run: Some(self.number),
             grace: GRACE,
-            by: BY_SILENCE,
+            by,
         };
         let stopping = driver.link.addr.send(stop).await.map_err(|_| gone())?;
         stopping.map(|_| ())
@@ -100,13 +145,13 @@ impl Reading {
 }
 
 /// When a run said something last, as far as is recorded and anybody asks.
-pub(super) fn last_said(driver: &Driver, number: u32) -> Result<Timestamp, Over> {
+fn last_said(driver: &Driver, number: u32) -> Result<Option<Timestamp>, Over> {
     let record = driver.record();
     let run = record.runs.get(number as usize);
     let adopted = run.filter(|run| run.started.is_some());
     let limit = adopted.and_then(|run| run.bounds.over(driver.spec.bounds).silence());
     if limit.is_none() {
-        return Ok(Timestamp::default());
+        return Ok(None);
     }
     let (reader, ulid) = (&driver.link.shared.reader, driver.link.ulid);
     let said = |event: &Event| {
@@ -116,5 +161,5 @@ pub(super) fn last_said(driver: &Driver, number: u32) -> Result<Timestamp, Over>
     let at = reader.tail_start(ulid, 1, &said).map_err(Error::from)?;
     let events = reader.events(ulid, at, 1).map_err(Error::from)?;
     let last = events.iter().find(|event| said(event));
-    Ok(last.map(|event| event.time).unwrap_or_default())
+    Ok(last.map(|event| event.time))
 }

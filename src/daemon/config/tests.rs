@@ -92,6 +92,7 @@ fn a_variable_goes_over_the_file_and_a_flag_over_both() {
             "runtime=\"docker\" default",
             "limits.max_parallel=4 CLDPD_MAX_PARALLEL",
             "agents.silent_after=\"15m\" default",
+            "agents.linger_after=\"15m\" default",
             "agents.on_silence=\"note\" default",
             "daemon.idle_exit=\"15m\" default",
             "daemon.log_format=\"logfmt\" default",

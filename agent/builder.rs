@@ -74,7 +74,9 @@ fn expanded(word: &str) -> io::Result<String> {
 /// A user's number and group, by `/etc/passwd`.
 fn ids(name: &str) -> io::Result<(u32, u32)> {
     let passwd = fs::read_to_string("/etc/passwd")?;
-    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
     let found = fields.filter(|f| f.first() == Some(&name)).find_map(|f| {
         let number = |n: usize| f.get(n)?.parse().ok();
         Some((number(2)?, number(3)?))

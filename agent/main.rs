@@ -38,6 +38,7 @@
 //! | `retry STATUS` | Claude Code's notice of a retry |
 //! | `turn`, `done` | a result line, and a new init line; a result line alone |
 //! | `result [KEY=VALUE …] [text=TEXT]` | what the result line will say: `subtype`, `is_error`, `terminal_reason`, `api_error_status`, `stop_reason` |
+//! | `hear` | waits for a further message, takes it up, and does what it says |
 //! | `maxturns`, `noresult` | ends out of turns; writes no result line |
 //!
 //! With `--cat` alone it copies its standard input to its standard output.
@@ -49,21 +50,33 @@
 //! one, and fails as Claude Code does if there is none. A conversation is a file
 //! `conversation-ID` in `$CLDPD_SCRIPTED_STATE`, else `$HOME`, else here.
 //!
+//! With `--input-format stream-json` it takes its prompt, and further messages, as lines
+//! of JSON (`inbox.rs`), says each again when it takes it up, and ends with its input. A
+//! message that comes while it works is a turn of its own, behind that one, unless it was
+//! waited for with `hear`. A control request to interrupt ends the turn at the next
+//! directive, or in `hear`.
+//!
 //! Called `sh` or `git`, it stands for a shell and its programs in a build
 //! (`builder.rs`).
 
 mod builder;
+mod children;
+mod inbox;
 mod sys;
 mod voice;
+mod words;
 
+use children::{glut, linger, orphan};
+use inbox::{Inbox, Next};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use voice::Voice;
+use words::{bad, count, directives, fnv, hex, is_uuid, numbered, pause, result, sig};
 
 /// A script that cannot be performed.
 const BAD_SCRIPT: i32 = 64;
@@ -73,6 +86,8 @@ struct Agent {
     prompt: Vec<u8>,
     conversation: PathBuf,
     kept: Vec<Vec<u8>>,
+    /// Where messages come, if it takes them while it works.
+    inbox: Option<Inbox>,
 }
 
 fn main() -> ExitCode {
@@ -123,65 +138,100 @@ fn run(args: &[String]) -> io::Result<i32> {
         prompt: Vec::new(),
         conversation: state.join(format!("conversation-{}", session.replace('/', "_"))),
         kept: Vec::new(),
+        inbox: None,
     };
     if json {
         sys::exit_on(sys::TERM, 128 + sys::TERM, 0, 2, Vec::new());
         sys::exit_on(sys::INT, 0, 0, 1, agent.voice.interrupted());
     }
-    io::stdin().read_to_end(&mut agent.prompt)?;
+    let messages = value(args, "--input-format") == Some("stream-json");
+    let mut first = None;
+    if messages {
+        let out = agent.voice.out.try_clone()?;
+        let inbox = Inbox::open(move |id| voice::answer_control(&out, id));
+        if let Next::Message(message) = inbox.next() {
+            agent.prompt.clone_from(&message.text);
+            first = Some(message);
+        }
+        agent.inbox = Some(inbox);
+    } else {
+        io::stdin().read_to_end(&mut agent.prompt)?;
+    }
     if json {
         if let Some(code) = agent.begin(args, begin, resume)? {
             return Ok(code);
         }
     }
-    agent.voice.init()?;
     let script = std::env::var_os("CLDPD_SCRIPT").map(OsStringExt::into_vec);
-    let prompt = agent.prompt.clone();
-    for directive in directives(&script.unwrap_or_default()).chain(directives(&prompt)) {
-        let done = agent.perform(directive).map_err(|error| {
-            let shown = String::from_utf8_lossy(&directive[..directive.len().min(80)]).into_owned();
-            io::Error::new(error.kind(), format!("[[{shown}]]: {error}"))
-        })?;
-        if let Some(code) = done {
-            return agent.voice.finish(Some(code));
-        }
+    let mut script = script.unwrap_or_default();
+    let mut code = 0;
+    while let Some(message) = first.take() {
+        agent.voice.init()?;
+        agent.voice.heard(&message)?;
+        agent.prompt.clone_from(&message.text);
+        code = match agent.turn([&std::mem::take(&mut script), &message.text])? {
+            Turn::Exit(code) => return agent.voice.finish(Some(code)),
+            Turn::Interrupted => agent.voice.aborted()?,
+            Turn::Done => agent.voice.finish(None)?,
+        };
+        first = agent.inbox.as_ref().and_then(Inbox::message);
     }
-    agent.voice.finish(None)
+    if messages {
+        return Ok(code);
+    }
+    agent.voice.init()?;
+    let prompt = agent.prompt.clone();
+    match agent.turn([&script, &prompt])? {
+        Turn::Exit(code) => agent.voice.finish(Some(code)),
+        Turn::Interrupted | Turn::Done => agent.voice.finish(None),
+    }
 }
 
-/// What stands between `[[` and `]]`.
-fn directives(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let find = |text: &[u8], pair: &[u8]| text.windows(2).position(|w| w == pair);
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let start = find(rest, b"[[")? + 2;
-        let end = start + find(&rest[start..], b"]]")?;
-        let directive = &rest[start..end];
-        rest = &rest[end + 2..];
-        Some(directive)
-    })
-}
-
-fn bad(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, what)
-}
-
-/// The word at `n` of a directive's arguments, as a number.
-fn count(words: &[&str], n: usize) -> io::Result<u64> {
-    let word = words.get(n).and_then(|word| word.parse().ok());
-    word.ok_or_else(|| bad("a number is missing or wrong"))
-}
-
-fn pause(words: &[&str], n: usize) -> io::Result<Duration> {
-    count(words, n).map(Duration::from_millis)
-}
-
-fn sig(words: &[&str], n: usize) -> io::Result<i32> {
-    let number = words.get(n).and_then(|name| sys::number(name));
-    number.ok_or_else(|| bad("a signal is missing or unknown"))
+/// How a turn ended.
+enum Turn {
+    Done,
+    Exit(i32),
+    Interrupted,
 }
 
 impl Agent {
+    /// Performs what these say.
+    fn turn(&mut self, texts: [&[u8]; 2]) -> io::Result<Turn> {
+        for directive in texts.into_iter().flat_map(directives) {
+            if self.inbox.as_ref().is_some_and(Inbox::was_interrupted) {
+                return Ok(Turn::Interrupted);
+            }
+            let done = match directive {
+                b"hear" => self.hear(),
+                _ => self.perform(directive).map(|code| code.map(Turn::Exit)),
+            };
+            let done = done.map_err(|error| {
+                let shown =
+                    String::from_utf8_lossy(&directive[..directive.len().min(80)]).into_owned();
+                io::Error::new(error.kind(), format!("[[{shown}]]: {error}"))
+            })?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+        Ok(Turn::Done)
+    }
+
+    /// Waits for a further message, and does what it says.
+    fn hear(&mut self) -> io::Result<Option<Turn>> {
+        let inbox = self.inbox.as_ref();
+        let inbox = inbox.ok_or_else(|| bad("has to be told --input-format stream-json"))?;
+        match inbox.next() {
+            Next::Message(message) => {
+                self.voice.heard(&message)?;
+                let turn = self.turn([&message.text, b""])?;
+                Ok((!matches!(turn, Turn::Done)).then_some(turn))
+            }
+            Next::Interrupt => Ok(Some(Turn::Interrupted)),
+            Next::End => Ok(None),
+        }
+    }
+
     /// What Claude Code refuses, and the conversation's file.
     fn begin(
         &mut self,
@@ -485,101 +535,9 @@ fn append(path: &str, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// `label 0000042`, padded to `length` bytes.
-fn numbered(line: &mut Vec<u8>, label: &str, n: u64, length: usize) {
-    line.extend_from_slice(label.as_bytes());
-    line.push(b' ');
-    let mut digits = [b'0'; 20];
-    let (mut rest, mut first) = (n, 20);
-    while rest > 0 {
-        first -= 1;
-        digits[first] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    line.extend_from_slice(&digits[first.min(13)..]);
-    let padding = length.saturating_sub(line.len());
-    line.extend(b" abcdefghijklmnopqrstuvwxyz".iter().cycle().take(padding));
-    line.push(b'\n');
-}
-
-fn hex(text: &str) -> io::Result<Vec<u8>> {
-    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
-    if digits.len() % 2 != 0 || text.chars().any(|c| !c.is_ascii_hexdigit() && c != ' ') {
-        return Err(bad("has to be pairs of hexadecimal digits"));
-    }
-    Ok(digits
-        .chunks(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect())
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
-}
-
-fn is_uuid(text: &str) -> bool {
-    let parts: Vec<usize> = text.split('-').map(str::len).collect();
-    parts == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
-}
-
-fn result(text: &str) -> io::Result<voice::Result> {
-    let mut result = voice::Result::default();
-    let (keys, last) = match text.find("text=") {
-        Some(at) => (&text[..at], Some(text[at + "text=".len()..].to_owned())),
-        None => (text, None),
-    };
-    result.text = last;
-    for pair in keys.split_whitespace() {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| bad("has to be KEY=VALUE"))?;
-        let some = Some(value.to_owned());
-        match key {
-            "subtype" => result.subtype = some,
-            "is_error" => result.is_error = Some(value == "true"),
-            "terminal_reason" => result.terminal_reason = some,
-            "api_error_status" => result.api_error_status = some,
-            "stop_reason" => result.stop_reason = some,
-            _ => return Err(bad("no such key")),
-        }
-    }
-    Ok(result)
-}
-
 /// Standard input to standard output, as it comes.
 fn cat() -> io::Result<i32> {
     io::copy(&mut io::stdin().lock(), &mut io::stdout().lock())?;
     io::stdout().flush()?;
-    Ok(0)
-}
-
-/// The child: starts the grandchild, says its pid, and is gone.
-fn orphan(args: &[String]) -> io::Result<i32> {
-    let mut grandchild = Command::new("/proc/self/exe");
-    let grandchild = grandchild.arg("--linger").args(args).spawn()?;
-    println!("orphan {}", grandchild.id());
-    Ok(0)
-}
-
-/// Allocates, and offers itself when memory runs out.
-fn glut(args: &[String]) -> io::Result<i32> {
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    fs::write("/proc/self/oom_score_adj", "1000")?;
-    let mut all = Vec::new();
-    for _ in 0..count(&words, 0)? {
-        all.push(vec![1u8; 1 << 20]);
-    }
-    Ok(i32::from(all.iter().any(|part| part[0] != 1)))
-}
-
-/// The grandchild: holds the pipes.
-fn linger(args: &[String]) -> io::Result<i32> {
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    if words.get(1) == Some(&"setsid") {
-        sys::new_session();
-    }
-    sleep(pause(&words, 0)?);
-    println!("orphan done");
     Ok(0)
 }

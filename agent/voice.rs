@@ -1,5 +1,6 @@
 //! How the scripted agent speaks: plain lines, or Claude Code's stream-json.
 
+use crate::inbox::Message;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -139,6 +140,25 @@ impl Voice {
         self.silent = true;
     }
 
+    /// A message, said again when it is taken up.
+    pub fn heard(&mut self, message: &Message) -> io::Result<()> {
+        let text = String::from_utf8_lossy(&message.text);
+        let line = format!(
+            r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"text","text":{}}}]}},"session_id":{},"parent_tool_use_id":null,"uuid":{},"isReplay":true}}"#,
+            quote(&text),
+            quote(&self.session),
+            quote(&message.id),
+        );
+        self.line(line)
+    }
+
+    /// The result line of a turn that was interrupted.
+    pub fn aborted(&mut self) -> io::Result<i32> {
+        let line = self.interrupted();
+        self.out.write_all(&line)?;
+        Ok(1)
+    }
+
     /// The result line of an interrupted run.
     pub fn interrupted(&self) -> Vec<u8> {
         let result = Result {
@@ -202,6 +222,15 @@ impl Voice {
             result.api_error_status.as_deref().unwrap_or("null"),
         )
     }
+}
+
+/// The answer to a control request.
+pub fn answer_control(mut out: &File, id: &str) {
+    let line = format!(
+        r#"{{"type":"control_response","response":{{"subtype":"success","request_id":{}}}}}"#,
+        quote(id)
+    );
+    let _ = out.write_all((line + "\n").as_bytes());
 }
 
 /// A JSON string.

@@ -12,6 +12,7 @@ mod deadline;
 mod signals;
 mod silence;
 mod spending;
+mod steering;
 
 use super::driver::{Driver, ENGINE_RETRY, Over, gone};
 use super::tracker::{Ending, Flushed, Tracker};
@@ -81,6 +82,7 @@ pub(super) async fn capture(driver: &mut Driver, number: u32, place: &Place) -> 
         stop_due: None,
         silence: silence::Silence::new(driver, number)?,
         failures: 0,
+        messages: steering::Done::default(),
     };
     match spool {
         Ok(spool) => reading.spool = Some(spool),
@@ -147,6 +149,7 @@ struct Reading {
     silence: silence::Silence,
     /// So often in a row the system failed to read the spool.
     failures: u32,
+    messages: steering::Done,
 }
 
 impl Reading {
@@ -157,6 +160,7 @@ impl Reading {
         self.known = self.known.max(there);
         // What was sent on another connection may not have arrived; the shim knows it by its id.
         self.sent_stop = None;
+        self.messages = steering::Done::default();
         self.repeat_signals(driver, &shim).await;
         // Since when there is nothing to read: how long we took ourselves is no silence.
         let mut quiet: Option<Instant> = None;
@@ -170,6 +174,7 @@ impl Reading {
                 self.keep_bounds(driver).await?;
             }
             self.pass_on_stop(driver, &shim).await;
+            self.steer(driver, &shim).await?;
             while let Ok(signal) = driver.signals.try_recv() {
                 self.pass_on(driver, &shim, signal).await;
             }
@@ -196,7 +201,9 @@ impl Reading {
             let deadline = deadline.chain(self.silence(driver));
             let deadline = deadline.chain(self.idle_deadline(driver)).min();
             let mut published = driver.link.published.clone();
+            let mut again = published.clone();
             let sent = self.sent_stop;
+            let done = self.messages.clone();
             let dead = self.wait(driver);
             tokio::select! {
                 biased;
@@ -211,6 +218,7 @@ impl Reading {
                     }
                 }
                 () = Driver::stop_asked(&mut published, self.number, sent) => {}
+                () = steering::asked(&mut again, self.number, &done) => {}
                 () = deadline::wait_for(deadline), if deadline.is_some() => {}
                 Some(signal) = driver.signals.recv() => {
                     self.pass_on(driver, &shim, signal).await;
@@ -310,6 +318,7 @@ impl Reading {
 
     /// The shim is dead: everything it will ever say is in the spool.
     async fn after_death(mut self, driver: &mut Driver) -> Result<(), Over> {
+        self.own_up(driver).await?;
         while self.read_batch(driver, None).await? {
             fail_point!("capture.drained");
         }
@@ -430,6 +439,7 @@ impl Reading {
 
     /// Records the end. `exit` is the engine's word, when the shim is dead.
     async fn finish(mut self, driver: &Driver, exit: Option<Option<ExitInfo>>) -> Result<(), Over> {
+        self.give_back(driver).await?;
         let ending = self.tracker.ending();
         let now = Timestamp::now();
         let finished = self.tracker.ended_at().unwrap_or(now);

@@ -211,6 +211,7 @@ fn needs_values(record: &SessionRecord, run: u32) -> bool {
         RunState::Ended { .. } => false,
         RunState::Live { phase, .. } => match phase {
             Phase::Queued
+            | Phase::Steering { .. }
             | Phase::Preparing
             | Phase::Building { .. }
             | Phase::Built { .. }

@@ -262,6 +262,7 @@ mod tests {
             created: Timestamp(0),
             keep: Keep::Always,
             remove: false,
+            steer: false,
             agent_sessions: vec![],
             agent_version: None,
             agent_model: None,

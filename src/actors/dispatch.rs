@@ -159,13 +159,14 @@ fn planned(
         }
     };
     let kind = kind(request, pod);
-    let spec = Spec {
+    let mut spec = Spec {
         name: request.name.clone(),
         labels: request.labels.clone(),
         runtime: runtime(shared, request, pod),
         agent: kind,
         model: request.model.clone().or_else(|| pod.model.clone()),
         permissions: pod.permissions,
+        steer: pod.steer,
         agent_session: agent::choose_session(kind, &pod.spec, random()),
         pod: pod.spec.clone(),
         build: BuildOptions {
@@ -185,6 +186,7 @@ fn planned(
         after: after.to_vec(),
         zone: request.zone.clone(),
     };
+    spec.steer &= agent::unsteerable(&spec).is_none();
     Planned {
         ulid,
         id,

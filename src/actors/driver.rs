@@ -10,6 +10,7 @@ use super::capture::{self, Attached};
 use super::cleanup;
 use super::conclusion;
 use super::launch;
+use super::messages;
 use super::session::{Idle, Link, Published, Signal};
 use super::supervisor::{Acquire, Enqueue, Release};
 use crate::agent;
@@ -152,6 +153,7 @@ impl Driver {
             }
             Step::Launch { .. } => launch::launch(self, record, number, false).await,
             Step::Capture { place } => capture::capture(self, number, &place).await,
+            Step::Defer => messages::defer(self, number, false).await,
             Step::Conclude { place } => self.conclude(run, place).await,
             Step::Done => Ok(()),
         }
@@ -222,6 +224,7 @@ impl Driver {
             run.interrupted,
         );
         let why = conclusion::why(self, run, end, &outcome);
+        messages::conclude(self, run.number, &outcome, why.as_deref()).await?;
         let never_ran = run.started.is_none();
         if let (Some(place), true) = (&place, never_ran) {
             let owner = self.owner(run.number, place.attempt);

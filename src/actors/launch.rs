@@ -6,7 +6,7 @@
 
 mod told;
 
-pub(super) use told::was_told;
+pub(super) use told::{has_taken, was_told};
 
 use super::bounds;
 use super::capture::Attached;

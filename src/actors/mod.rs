@@ -41,6 +41,7 @@ mod inquire;
 mod journal;
 mod launch;
 mod measure;
+mod messages;
 mod order;
 mod preflight;
 mod proxy;

@@ -4,6 +4,7 @@ use super::driver::{self, Driver};
 use super::environment::{self, Values};
 use crate::agent::command::PROMPT;
 use crate::agent::{self, CommandLine, Invocation};
+use crate::model::message::prompt_id;
 use crate::model::spec::PromptBy;
 use crate::model::{
     AgentKind, Bounds, Error, ErrorCode, EventKind, Result, RunRecord, RuntimeName, SessionRecord,
@@ -25,7 +26,14 @@ pub(super) fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<Run
             .hint("set \"entrypoint\" in pod.json, or \"agent\": \"claude\""));
     }
     let mut files = values.secret_files();
-    let (argv, stdin) = hand_over(driver, run, command.argv, &mut files)?;
+    let (argv, stdin) = match run.steerable {
+        true => {
+            let argv = command.argv.into_iter().map(String::into_bytes);
+            let id = prompt_id(driver.link.ulid, run.number);
+            (argv.collect(), message(driver, run, &id)?)
+        }
+        false => hand_over(driver, run, command.argv, &mut files)?,
+    };
     Ok(RunBody {
         id,
         run: run.number,
@@ -33,7 +41,7 @@ pub(super) fn run_body(driver: &Driver, run: &RunRecord, id: Ulid) -> Result<Run
         env: environment::merge(&command.env, &driver.spec, &values),
         cwd: None,
         stdin,
-        keep_stdin_open: false,
+        keep_stdin_open: run.steerable,
         tty: None,
         primary: true,
         secrets: values.secrets(),
@@ -133,6 +141,7 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         spec,
         image_command: &config.command,
         root: config.is_root(),
+        steer: run.steerable,
         resume,
         session,
         bounds: bounds_left(spec, record, run),
@@ -148,6 +157,22 @@ pub(super) fn bounds_left(spec: &Spec, record: &SessionRecord, run: &RunRecord) 
         max_cost: left,
         ..bounds
     }
+}
+
+/// A run's prompt as a message to its agent.
+pub(super) fn message(driver: &Driver, run: &RunRecord, id: &str) -> Result<Vec<u8>> {
+    let prompt = prompt(driver, run)?;
+    let text = String::from_utf8_lossy(&prompt);
+    let message = agent::agent(driver.spec.agent).message(&text, id);
+    message.ok_or_else(|| {
+        let message = "the agent takes no messages while it works";
+        Error::new(ErrorCode::Internal, message)
+    })
+}
+
+/// The id of a message at the shim of the run that it goes to.
+pub(super) fn message_id(session: Ulid, run: u32) -> Ulid {
+    run_id(session, run, u32::MAX)
 }
 
 fn prompt(driver: &Driver, run: &RunRecord) -> Result<Vec<u8>> {

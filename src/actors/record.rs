@@ -111,7 +111,8 @@ mod tests {
     use crate::model::run::Step;
     use crate::model::spec::PodSpec;
     use crate::model::{
-        AgentKind, Blob, Bounds, ErrorCode, How, Outcome, Output, RuntimeName, Spec, Stream,
+        AgentEvent, AgentKind, Blob, Bounds, ErrorCode, How, Outcome, Output, RuntimeName, Spec,
+        Stream,
     };
     use proptest::prelude::*;
 
@@ -121,10 +122,10 @@ mod tests {
         Spec::bare(pod, RuntimeName::Fake, AgentKind::Command)
     }
 
-    fn queued() -> EventKind {
+    fn queued(how: How) -> EventKind {
         let prompt = Blob::from("do it");
         EventKind::Queued {
-            how: How::New,
+            how,
             prompt,
             task: None,
             env: vec![],
@@ -144,7 +145,14 @@ mod tests {
         };
         let container = "c".to_owned();
         prop_oneof![
-            Just(queued()),
+            Just(queued(How::New)),
+            Just(queued(How::Steer)),
+            (0u32..3).prop_map(|run| {
+                let message = crate::model::message::message_id(Ulid(1), run);
+                let event = AgentEvent::Heard { message };
+                EventKind::Agent { event }
+            }),
+            Just(EventKind::Deferred { why: String::new() }),
             Just(EventKind::Preparing {
                 step: String::new()
             }),
@@ -231,7 +239,7 @@ mod tests {
             let ulid = Ulid(1);
             let mut recorder = Recorder::new(ulid);
             let created = EventKind::Created { spec: Box::new(spec()) };
-            let staged = recorder.stage(0, vec![(Timestamp(1), created), (Timestamp(1), queued())]);
+            let staged = recorder.stage(0, vec![(Timestamp(1), created), (Timestamp(1), queued(How::New))]);
             let mut journal = staged.map_err(|e| TestCaseError::fail(e.to_string()))?.events;
             for (run, kind, crash, time) in steps {
                 if let Ok(staged) = recorder.stage(run, vec![(Timestamp(time), kind)]) {
@@ -257,7 +265,10 @@ mod tests {
                 prop_assert!(ends <= 1, "{} ends", ends);
                 let concluded = count(&|k| matches!(k, EventKind::RunEnded { .. }));
                 let sent = count(&|k| matches!(k, EventKind::RunStarted { .. }));
-                prop_assert!(concluded <= ends && sent <= 1);
+                // A message is no process that ends, and once it was deferred is sent as a run.
+                let deferred = count(&|k| matches!(k, EventKind::Deferred { .. }));
+                prop_assert!(deferred <= 1 && sent <= 1 + deferred);
+                prop_assert!(concluded <= ends || run.how == How::Steer && concluded == 1);
                 prop_assert_eq!(run.state.is_ended(), run.state.step() == Step::Done);
             }
         }
@@ -270,7 +281,10 @@ mod tests {
             spec: Box::new(spec()),
         };
         recorder
-            .stage(0, vec![(Timestamp(1), created), (Timestamp(1), queued())])
+            .stage(
+                0,
+                vec![(Timestamp(1), created), (Timestamp(1), queued(How::New))],
+            )
             .unwrap();
         let before = recorder.record().cloned();
         let preparing = EventKind::Preparing {

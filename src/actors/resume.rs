@@ -9,8 +9,12 @@ use super::session::AddRun;
 use super::supervisor::{Child, Room};
 use crate::agent;
 use crate::model::api::{ResumeHow, ResumeRequest, ResumeResponse};
+use crate::model::message::is_message;
+use crate::model::run::Phase;
 use crate::model::spec::{Keep, SecretKind};
-use crate::model::{Error, ErrorCode, Fresh, How, Result, SessionRecord, Spec};
+use crate::model::{
+    Blob, Error, ErrorCode, Fresh, How, Message, Result, RunState, SessionRecord, Spec,
+};
 use std::sync::Arc;
 
 impl Handle {
@@ -91,6 +95,7 @@ impl Handle {
                     agent_session: agent::choose_session(spec.agent, &spec.pod, random()),
                 }),
                 bounds: request.bounds,
+                how: request.how,
                 id: request.request,
                 hash,
                 response,
@@ -160,13 +165,7 @@ fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
     };
     let id = &record.id;
     match how {
-        ResumeHow::Auto | ResumeHow::Next => {}
-        ResumeHow::Steer => {
-            return refused(
-                format!("the agent of {id} takes no messages while it works"),
-                "use --how next",
-            );
-        }
+        ResumeHow::Auto | ResumeHow::Next | ResumeHow::Steer => {}
         ResumeHow::Exec => {
             return refused(
                 format!("{id} cannot run a second agent beside the first yet"),
@@ -196,6 +195,61 @@ fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
             format!("{id} was started with {why}: nothing is kept to resume from"),
             "start a new session",
         );
+    }
+    Ok(())
+}
+
+/// Whether a prompt can go to the agent that works, as it stands. `own`: it comes with
+/// what a message cannot have, a conversation or bounds of its own.
+///
+/// # Errors
+/// `refused`, with the reason.
+pub(super) fn steerable(record: &SessionRecord, prompt: &Blob, own: bool) -> Result<()> {
+    let id = &record.id;
+    let refused =
+        |message: String| Err(Error::new(ErrorCode::Refused, message).hint("use --how next"));
+    if !record.steer {
+        let message = format!("the agent of {id} takes no messages while it works");
+        return Err(Error::new(ErrorCode::Refused, message)
+            .hint("use --how next; with \"steer\": true in pod.json, Claude Code takes them"));
+    }
+    if own {
+        let message = "a message to a working agent has no conversation and no limits of its own";
+        return refused(message.to_owned());
+    }
+    if !is_message(prompt) {
+        return refused(
+            "a message to a working agent has to be UTF-8, and of 8 MiB at most".to_owned(),
+        );
+    }
+    let Some(run) = record.live_run() else {
+        return refused(format!("{id} is not running"));
+    };
+    if run.state.stop().is_some() {
+        return refused(format!("{id} is being stopped"));
+    }
+    if !run.steerable {
+        return refused(format!(
+            "run {} of {id} was begun without messages",
+            run.number
+        ));
+    }
+    let works = match &run.state {
+        RunState::Live { phase, .. } => {
+            matches!(phase, Phase::Accepted { .. } | Phase::Running { .. })
+        }
+        RunState::Ended { .. } => false,
+    };
+    if !works {
+        return refused(format!("the agent of {id} does not work yet, or no more"));
+    }
+    let unanswered = record
+        .messages_to(run.number)
+        .any(|(_, message)| message == Message::Heard);
+    if run.result.is_some() && !unanswered {
+        return refused(format!(
+            "the agent of {id} has answered, and is about to end"
+        ));
     }
     Ok(())
 }

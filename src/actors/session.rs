@@ -9,11 +9,12 @@
 use super::admission::Fate;
 use super::context::Shared;
 use super::record::{Recorder, Staged};
+use super::resume::steerable;
 use super::supervisor::{Dismiss, Ended, Exit, Supervisor};
 use super::{driver, handle};
-use crate::model::api::ResumeResponse;
+use crate::model::api::{ResumeHow, ResumeResponse};
 use crate::model::capture::{Cursor, CursorKey};
-use crate::model::run::Phase;
+use crate::model::run::{Phase, Step};
 use crate::model::{
     Blob, Bounds, Error, ErrorCode, Event, EventKind, Fresh, How, RunState, SessionRecord,
     Timestamp, Ulid,
@@ -95,6 +96,7 @@ pub(super) struct AddRun {
     /// It begins a conversation of its own.
     pub(super) fresh: Option<Fresh>,
     pub(super) bounds: Bounds,
+    pub(super) how: ResumeHow,
     pub(super) id: Ulid,
     pub(super) hash: [u8; 32],
     /// The answer but for the event's number. Its run is the one that is
@@ -386,10 +388,26 @@ impl Handler<AddRun> for Session {
             );
             return Box::pin(fut::ready(Err(error)));
         }
-        let reason = (run > 0 && self.target(None).is_some())
+        let own = message.fresh.is_some() || !message.bounds.is_empty();
+        let steered = match (message.how, self.recorder.record()) {
+            (ResumeHow::Auto, Some(record)) => {
+                let waiting = record
+                    .runs
+                    .iter()
+                    .any(|run| run.state.step() == Step::AwaitSlot);
+                !waiting && steerable(record, &message.prompt, own).is_ok()
+            }
+            (ResumeHow::Steer, Some(record)) => match steerable(record, &message.prompt, own) {
+                Ok(()) => true,
+                Err(refused) => return Box::pin(fut::ready(Err(refused))),
+            },
+            (ResumeHow::Next | ResumeHow::Exec, _) | (_, None) => false,
+        };
+        let how = if steered { How::Steer } else { How::Next };
+        let reason = (!steered && run > 0 && self.target(None).is_some())
             .then(|| "the session is running; this is its next run".to_owned());
         let queued = EventKind::Queued {
-            how: How::Next,
+            how,
             prompt: message.prompt,
             task: None,
             env: message.env,
@@ -400,6 +418,7 @@ impl Handler<AddRun> for Session {
         };
         let response = ResumeResponse {
             seq: self.recorder.next_seq(),
+            how,
             ..message.response
         };
         let request = match handle::row(message.id, message.hash, &response) {
@@ -441,7 +460,9 @@ impl Handler<Stop> for Session {
             .record()
             .and_then(SessionRecord::live_run)
             .is_some_and(|first| first.number != run);
-        if behind {
+        // A message may be on its way: who sends it says what becomes of it.
+        let is_message = current.and_then(|run| run.state.message()).is_some();
+        if behind && !is_message {
             // It waits for the run before it: there is nobody to tell and nothing to undo.
             let dir = self.core.shared.session_dir(self.core.ulid);
             let appended = self.append(

@@ -5,7 +5,9 @@ use super::driver::{Driver, Over};
 use crate::agent::{self, Before};
 use crate::model::capture::{Cursor, CursorKey, LineAssembler, OPEN_LINE_FLUSH};
 use crate::model::run::Phase;
-use crate::model::{AgentEvent, Error, Event, EventKind, Output, RunState, Stream, Timestamp};
+use crate::model::{
+    AgentEvent, Error, Event, EventKind, Output, RunState, Stream, Timestamp, Ulid,
+};
 use crate::runtime::shim::{Control, Record, RecordBody};
 
 type Events = Vec<(Timestamp, EventKind)>;
@@ -49,6 +51,8 @@ pub(super) struct Tracker {
     said: u64,
     joiner: Option<Joiner>,
     container: String,
+    /// Commands that the shim says it could not carry out.
+    undone: Vec<Ulid>,
 }
 
 struct Channel {
@@ -115,6 +119,7 @@ impl Tracker {
             said: 0,
             joiner,
             container,
+            undone: Vec::new(),
         })
     }
 
@@ -250,6 +255,11 @@ impl Tracker {
         self.finished || self.ending != Ending::Unknown
     }
 
+    /// Whether the shim said that it could not carry out this command.
+    pub(super) fn is_unwritten(&self, command: Ulid) -> bool {
+        self.undone.contains(&command)
+    }
+
     pub(super) fn ending(&self) -> Ending {
         self.ending.clone()
     }
@@ -380,6 +390,7 @@ impl Tracker {
                     events.push((time, EventKind::Note { code, message }));
                 }
             }
+            Control::Done { id, ok: false, .. } => self.undone.push(id),
             Control::Exited { .. }
             | Control::NotRun { .. }
             | Control::Started { .. }
@@ -568,6 +579,7 @@ mod tests {
             said: 0,
             joiner: None,
             container: String::new(),
+            undone: Vec::new(),
         }
     }
 

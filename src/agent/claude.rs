@@ -1,5 +1,8 @@
 //! Claude Code: `claude -p --output-format stream-json --verbose`.
 //!
+//! A session that can be steered has `--input-format stream-json` as well: prompts come
+//! as lines of JSON with ids of ours, which it says when it takes them up.
+//!
 //! Invariant: reading never fails. A line that is not understood is just a
 //! line; and nothing counts as success that does not say so in every way.
 
@@ -9,6 +12,7 @@ mod read;
 use super::{Agent, Before, CommandLine, Invocation, Reader, Teller};
 use crate::model::AgentKind;
 use crate::model::spec::Permissions;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Claude Code.
@@ -24,6 +28,10 @@ impl Agent for Claude {
         let mut argv = invocation.program("claude");
         let fixed = ["-p", "--output-format", "stream-json", "--verbose"];
         argv.extend(fixed.map(str::to_owned));
+        if invocation.steer {
+            let steer = ["--input-format", "stream-json", "--replay-user-messages"];
+            argv.extend(steer.map(str::to_owned));
+        }
         let mut option = |name: &str, value: &str| {
             argv.extend([name.to_owned(), value.to_owned()]);
         };
@@ -61,9 +69,35 @@ impl Agent for Claude {
         Some(Box::new(pretty::Stream))
     }
 
-    fn choose_session(&self, random: u128) -> Option<String> {
-        Some(super::uuid(random))
+    fn message(&self, text: &str, id: &str) -> Option<Vec<u8>> {
+        let content = json!([{"type": "text", "text": text}]);
+        Some(line(&json!({
+            "type": "user",
+            "message": {"role": "user", "content": content},
+            "parent_tool_use_id": null,
+            "session_id": "",
+            "uuid": id,
+        })))
     }
+
+    fn interrupt(&self, id: &str) -> Option<Vec<u8>> {
+        let request = json!({"subtype": "interrupt"});
+        Some(line(&json!({
+            "type": "control_request",
+            "request_id": id,
+            "request": request,
+        })))
+    }
+
+    fn choose_session(&self, random: u128) -> Option<String> {
+        Some(crate::model::message::uuid(random))
+    }
+}
+
+fn line(value: &Value) -> Vec<u8> {
+    let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Agent for Gemini {
     }
 
     fn choose_session(&self, random: u128) -> Option<String> {
-        Some(super::uuid(random))
+        Some(crate::model::message::uuid(random))
     }
 }
 

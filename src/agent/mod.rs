@@ -16,6 +16,7 @@ mod pretty;
 pub mod progress;
 mod text;
 
+use crate::model::message::uuid;
 use crate::model::spec::PodSpec;
 use crate::model::usage::ByModel;
 use crate::model::{Account, AgentEvent, AgentKind, Bounds, Spec};
@@ -32,6 +33,8 @@ pub struct Invocation<'a> {
     pub image_command: &'a [String],
     /// The image's user is root.
     pub root: bool,
+    /// Its prompt comes as a message, and further ones may follow.
+    pub steer: bool,
     /// The conversation to go on with; none for a session's first run.
     pub resume: Option<&'a str>,
     /// The id to give a conversation that begins, where one was chosen.
@@ -74,6 +77,17 @@ pub trait Agent: Send + Sync {
     /// Tells people what a run writes to standard output. None where that is for
     /// them as it is.
     fn teller(&self) -> Option<Box<dyn Teller>>;
+
+    /// What is written to the agent's standard input for it to take `text` up as a
+    /// message with that id; none for an agent that takes none.
+    fn message(&self, _text: &str, _id: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// What is written there to have it leave off what it does.
+    fn interrupt(&self, _id: &str) -> Option<Vec<u8>> {
+        None
+    }
 
     /// A session id to choose for the agent, from a fresh random number.
     fn choose_session(&self, random: u128) -> Option<String>;
@@ -136,6 +150,7 @@ pub fn rests<'a>(events: impl DoubleEndedIterator<Item = &'a AgentEvent>) -> Opt
     events.find_map(|event| match event {
         AgentEvent::Result { .. } => Some(true),
         AgentEvent::Init { .. }
+        | AgentEvent::Heard { .. }
         | AgentEvent::Text { .. }
         | AgentEvent::Thinking { .. }
         | AgentEvent::ToolUse { .. }
@@ -174,6 +189,20 @@ pub fn spoken(kind: AgentKind, pod: &PodSpec) -> AgentKind {
             .unwrap_or(kind),
         known => known,
     }
+}
+
+/// Why sessions of a specification cannot take messages while their agent works, where
+/// that was asked for.
+#[must_use]
+pub fn unsteerable(spec: &Spec) -> Option<String> {
+    if agent(spec.agent).message("", "").is_none() {
+        let agent = spec.agent;
+        return Some(format!("agent {agent} takes no messages while it works"));
+    }
+    let ours = ["--input-format", "--output-format"];
+    let is_ours = |arg: &&String| ours.iter().any(|name| arg.starts_with(name));
+    let given = spec.pod.args.iter().find(is_ours)?;
+    Some(format!("\"args\" has {given}, which cldpd settles itself"))
 }
 
 /// The id of a conversation that begins, where an agent of that kind in that pod is
@@ -247,21 +276,6 @@ fn unknown(name: &str) -> AgentEvent {
         name: text::cut(name, text::NAME_MAX),
         malformed: false,
     }
-}
-
-/// A UUID of version 4 (RFC 9562) made of a random number.
-fn uuid(random: u128) -> String {
-    // Version 4, variant 1: all other bits are random.
-    let id = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{id:032x}");
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    parts.join("-")
 }
 
 #[cfg(test)]

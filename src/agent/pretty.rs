@@ -138,7 +138,10 @@ fn of(agent: &str, event: &AgentEvent) -> Option<Shown> {
             malformed: false,
         } => (Shown::aside(&format!("[{name}]")), &None),
         AgentEvent::Result { .. } => (ends(event)?, &None),
-        AgentEvent::Usage { .. } | AgentEvent::Limit { .. } | AgentEvent::Unknown { .. } => {
+        AgentEvent::Heard { .. }
+        | AgentEvent::Usage { .. }
+        | AgentEvent::Limit { .. }
+        | AgentEvent::Unknown { .. } => {
             return None;
         }
     };

@@ -62,6 +62,7 @@ impl Progress {
             | AgentEvent::ToolResult { .. }
             | AgentEvent::Usage { .. }
             | AgentEvent::Init { .. }
+            | AgentEvent::Heard { .. }
             | AgentEvent::Retry { .. }
             | AgentEvent::Limit { .. }
             | AgentEvent::PermissionDenied { .. }

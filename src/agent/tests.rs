@@ -21,6 +21,7 @@ pub(super) fn words(
     session: Option<&str>,
 ) -> String {
     let made = agent.command(&Invocation {
+        steer: false,
         spec,
         image_command: &[],
         root: false,

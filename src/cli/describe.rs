@@ -37,7 +37,8 @@ fn of_agent(event: &AgentEvent) -> Option<String> {
                 until.unwrap_or_default()
             ))
         }
-        AgentEvent::Text { .. }
+        AgentEvent::Heard { .. }
+        | AgentEvent::Text { .. }
         | AgentEvent::Thinking { .. }
         | AgentEvent::ToolUse { .. }
         | AgentEvent::ToolResult { .. }
@@ -112,6 +113,7 @@ pub fn describe(event: &Event) -> Option<String> {
         EventKind::ContainerStarted { container, .. } => format!("started {container}"),
         EventKind::RunStarted { .. } if event.run == 0 => return None,
         EventKind::RunStarted { prompt, .. } => format!("run {}: {prompt}", event.run),
+        EventKind::Deferred { why } => format!("run {} waits: {why}", event.run),
         EventKind::Output(output) => String::from_utf8_lossy(&output.data).into_owned(),
         EventKind::Stopping {
             signal,

@@ -9,7 +9,7 @@ use super::output::Printer;
 use super::signals::{Sent, Signals};
 use crate::client::{Client, EventStream};
 use crate::model::api::{EventsQuery, StopRequest, StopResponse, WaitResponse};
-use crate::model::{Error, Result, SessionEvent, Ulid, exit};
+use crate::model::{Error, EventKind, Result, SessionEvent, Ulid, exit};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered, SelectAll};
@@ -87,7 +87,7 @@ pub async fn watch(
             .events_following(&target.session.to_string(), target.query.clone())
             .await
         {
-            Ok(stream) => events.push(with_end(index, stream)),
+            Ok(stream) => events.push(with_end(index, stream, target.run)),
             Err(error) => watch.give_up(context, index, &error),
         }
     }
@@ -150,22 +150,37 @@ pub fn first_bad(mut codes: impl Iterator<Item = u8>) -> u8 {
     codes.find(|code| *code != exit::OK).unwrap_or(exit::OK)
 }
 
-/// A stream whose end is an item too.
+/// A stream whose end is an item too. It ends with the run that is followed, also where
+/// others are shown beside it.
 fn with_end(
     index: usize,
     events: EventStream<SessionEvent>,
+    run: Option<u32>,
 ) -> stream::BoxStream<'static, (usize, Option<Result<SessionEvent>>)> {
     // After an error there is no end to ask about: the error is the end.
     let state = Some(events);
     stream::unfold(state, move |state| async move {
         let mut events = state?;
         match events.next().await {
-            Some(Ok(event)) => Some(((index, Some(Ok(event))), Some(events))),
+            Some(Ok(event)) => {
+                let is_last = ends(&event, run);
+                let rest = if is_last {
+                    stream::empty().boxed()
+                } else {
+                    events
+                };
+                Some(((index, Some(Ok(event))), Some(rest)))
+            }
             Some(Err(error)) => Some(((index, Some(Err(error))), None)),
             None => Some(((index, None), None)),
         }
     })
     .boxed()
+}
+
+/// Whether nothing more comes of the run that is followed.
+fn ends(event: &SessionEvent, run: Option<u32>) -> bool {
+    matches!(event.event.kind, EventKind::RunEnded { .. }) && run == Some(event.event.run)
 }
 
 impl Watch<'_> {

@@ -28,6 +28,11 @@ pub enum AgentEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cwd: Option<String>,
     },
+    /// It took up a message that it was sent.
+    Heard {
+        /// The message's id.
+        message: String,
+    },
     /// What it said: the text of one message.
     Text {
         /// The text.
@@ -164,6 +169,7 @@ impl AgentEvent {
                 malformed: false, ..
             } => true,
             Self::Init { .. }
+            | Self::Heard { .. }
             | Self::Usage { .. }
             | Self::Limit { .. }
             | Self::Unknown {

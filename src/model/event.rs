@@ -48,6 +48,11 @@ pub struct SessionEvent {
 /// `build_output`*, `build_complete`,) `creating`, `run_started`, `container_started`,
 /// `output`*, then exactly one of `container_exited` and `error`, then
 /// `run_ended`. `agent`, `stopping` and `note` may stand anywhere between.
+///
+/// A message to a working agent (`steer`) is `queued`, `run_started` once it is on its
+/// way, and `run_ended` when the agent answered it. What is said meanwhile belongs to
+/// the run that it went to. Where the agent did not take it up it is `deferred`, and
+/// goes on as any other run, from `preparing`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
@@ -143,6 +148,12 @@ pub enum EventKind {
         /// The typed event.
         event: AgentEvent,
     },
+    /// A message to a working agent did not reach it: it becomes a run of its own,
+    /// as the next one.
+    Deferred {
+        /// Why.
+        why: String,
+    },
     /// A stop was asked for.
     Stopping {
         /// The signal that is sent first.
@@ -218,7 +229,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All names there are.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "created",
         "queued",
         "preparing",
@@ -228,6 +239,7 @@ impl EventKind {
         "creating",
         "container_started",
         "run_started",
+        "deferred",
         "output",
         "agent",
         "stopping",
@@ -254,6 +266,7 @@ impl EventKind {
             Self::RunStarted { .. } => "run_started",
             Self::Output(_) => "output",
             Self::Agent { .. } => "agent",
+            Self::Deferred { .. } => "deferred",
             Self::Stopping { .. } => "stopping",
             Self::Signalled { .. } => "signalled",
             Self::ContainerExited { .. } => "container_exited",

@@ -6,6 +6,9 @@
 //!    └─────────┴───────────┴──────────┴── error ──────┘
 //! ```
 //!
+//! A run that is a message to the agent of another one (`steering`) goes from asked to
+//! sent to heard, and ends when that agent answers; or it is deferred, and queued.
+//!
 //! [`RunState::next`] is the only place that knows the legal transitions. It is
 //! called when an event is recorded and when the journal is replayed, so a
 //! record that could not be replayed is refused before it is written.
@@ -14,6 +17,7 @@
 
 use super::event::EventKind;
 use super::ids::Ulid;
+use super::message::Message;
 use super::outcome::Outcome;
 use super::schema::UlidText;
 use super::time::Timestamp;
@@ -106,6 +110,13 @@ pub enum Phase {
         /// Since when.
         since: Timestamp,
     },
+    /// It is no process of its own, but a message to the agent of a run that works.
+    Steering {
+        /// That run.
+        to: u32,
+        /// How far the message has come.
+        message: Message,
+    },
     /// The process ended, or an error took its place; the conclusion is due.
     Over {
         /// How.
@@ -194,6 +205,8 @@ pub enum Step {
         /// The container.
         place: Place,
     },
+    /// The run that it was a message to is over: it becomes a run of its own.
+    Defer,
     /// Record how it ended.
     Conclude {
         /// The container, if there was one.
@@ -270,6 +283,38 @@ impl RunState {
                     stop: Some(next),
                 })
             }
+
+            (
+                Phase::Steering {
+                    to,
+                    message: Message::Asked,
+                },
+                E::RunStarted { .. },
+            ) => go(Phase::Steering {
+                to: *to,
+                message: Message::Sent,
+            }),
+            (
+                Phase::Steering {
+                    message: Message::Asked | Message::Sent,
+                    ..
+                },
+                E::Deferred { .. },
+            ) => go(Phase::Queued),
+            (
+                Phase::Steering {
+                    message: Message::Heard,
+                    ..
+                },
+                E::RunEnded { outcome, why, .. },
+            ) => Ok(Self::Ended {
+                outcome: outcome.clone(),
+                why: why.clone(),
+                code: None,
+                at: time,
+                place: None,
+                error: None,
+            }),
 
             (Phase::Queued | Phase::Preparing, E::Preparing { .. }) => go(Phase::Preparing),
 
@@ -397,6 +442,7 @@ impl RunState {
             _ if stop.is_some() => Step::Cancel {
                 place: phase.place().cloned(),
             },
+            Phase::Steering { .. } => Step::Defer,
             Phase::Queued => Step::AwaitSlot,
             Phase::Preparing => Step::Build { attempt: 1 },
             Phase::Building { attempt } => Step::Build {
@@ -442,6 +488,11 @@ impl RunState {
             Self::Live { stop: Some(_), .. } => "stopping",
             Self::Live { phase, .. } => match phase {
                 Phase::Queued => "queued",
+                Phase::Steering { message, .. } => match message {
+                    Message::Asked => "queued",
+                    Message::Sent => "sent",
+                    Message::Heard => "running",
+                },
                 Phase::Preparing => "preparing",
                 Phase::Building { .. } => "building",
                 Phase::Built { .. } | Phase::Creating { .. } | Phase::Accepted { .. } => "starting",
@@ -460,7 +511,11 @@ impl Phase {
             | Self::Accepted { place, .. }
             | Self::Running { place, .. } => Some(place),
             Self::Over { place, .. } => place.as_ref(),
-            Self::Queued | Self::Preparing | Self::Building { .. } | Self::Built { .. } => None,
+            Self::Queued
+            | Self::Preparing
+            | Self::Building { .. }
+            | Self::Built { .. }
+            | Self::Steering { .. } => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::agent_event::AgentEvent;
 use super::bounds::Bounds;
 use super::event::{Event, EventKind, Fresh, How};
 use super::ids::{HomeId, PodName, SessionId, Ulid};
+use super::message::is_message;
 use super::outcome::Outcome;
 use super::run::{IllegalTransition, RunState};
 use super::schema::UlidText;
@@ -50,6 +51,9 @@ pub struct SessionRecord {
     /// `--rm`.
     #[serde(default)]
     pub remove: bool,
+    /// Its agent takes messages while it works.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steer: bool,
     /// The agent's own ids of the conversation, newest last.
     #[serde(default)]
     pub agent_sessions: Vec<String>,
@@ -94,6 +98,9 @@ pub struct RunRecord {
     /// How far its agent may go, where that is not the session's.
     #[serde(default, skip_serializing_if = "Bounds::is_empty")]
     pub bounds: Bounds,
+    /// Its agent takes messages while it works, and this prompt is its first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steerable: bool,
     /// When it was asked for.
     pub queued: Timestamp,
     /// When the agent's program began.
@@ -165,6 +172,7 @@ impl SessionRecord {
             created: event.time,
             keep: spec.pod.keep,
             remove: spec.remove,
+            steer: spec.steer,
             agent_sessions: spec.agent_session.iter().cloned().collect(),
             agent_version: None,
             agent_model: None,
@@ -205,6 +213,12 @@ impl SessionRecord {
                 if event.run as usize != self.runs.len() || self.removed.is_some() {
                     return Err(illegal("of another run"));
                 }
+                let to = self.live_run().map(|run| run.number);
+                let state = match (how, to) {
+                    (How::Steer, Some(to)) => RunState::steering(to),
+                    (How::Steer, None) => return Err(illegal("not working")),
+                    (How::New | How::Next | How::Exec, _) => RunState::queued(),
+                };
                 self.runs.push(RunRecord {
                     number: event.run,
                     how: *how,
@@ -213,6 +227,7 @@ impl SessionRecord {
                     env: env.clone(),
                     fresh: fresh.clone(),
                     bounds: *bounds,
+                    steerable: self.steer && is_message(prompt),
                     queued: event.time,
                     started: None,
                     image: None,
@@ -221,7 +236,7 @@ impl SessionRecord {
                     limit: None,
                     interrupted: false,
                     signals: Vec::new(),
-                    state: RunState::queued(),
+                    state,
                 });
                 return Ok(true);
             }
@@ -245,6 +260,7 @@ impl SessionRecord {
                 }
             }
             EventKind::ContainerStarted { .. } => run.started = Some(event.time),
+            EventKind::Deferred { .. } => run.how = How::Next,
             EventKind::Signalled { signal, id } => {
                 run.interrupted |= signal == "SIGINT";
                 if run.signals.len() == SIGNALS_MAX {
@@ -253,7 +269,10 @@ impl SessionRecord {
                 let (signal, id) = (signal.clone(), *id);
                 run.signals.push(SentSignal { signal, id });
             }
-            EventKind::Agent { event } => return Ok(self.take(event.clone(), number)),
+            EventKind::Agent { event: said } => {
+                self.tell_messages(said, event.run, event.time);
+                return Ok(self.take(said.clone(), number));
+            }
             EventKind::Note { .. } => return Ok(false),
             _ => {}
         }
@@ -278,6 +297,7 @@ impl SessionRecord {
             }
             // It was answered.
             AgentEvent::Usage { .. } => run.limit = None,
+            AgentEvent::Heard { .. } => changed = true,
             _ => {}
         }
         let session = match &event {
@@ -342,15 +362,17 @@ impl SessionRecord {
         self.runs.iter().find(|run| !run.state.is_ended())
     }
 
-    /// The run that says how the session stands: the live one, else the last
-    /// that was not taken back before it ran, else the last.
+    /// The run that says how the session stands: the live one, else the last with a
+    /// process of its own that was not taken back before it ran, else the last.
     #[must_use]
     pub fn current_run(&self) -> Option<&RunRecord> {
-        let taken_back = |run: &&RunRecord| match &run.state {
-            RunState::Ended { outcome, .. } => *outcome == Outcome::Cancelled,
+        let says_nothing = |run: &&RunRecord| match &run.state {
+            RunState::Ended { outcome, .. } => {
+                *outcome == Outcome::Cancelled || run.how == How::Steer
+            }
             RunState::Live { .. } => false,
         };
-        let ran = || self.runs.iter().rev().find(|run| !taken_back(run));
+        let ran = || self.runs.iter().rev().find(|run| !says_nothing(run));
         self.live_run().or_else(ran).or_else(|| self.runs.last())
     }
 
@@ -399,7 +421,9 @@ impl SessionRecord {
         let mut before = self.clone();
         before.agent_version = None;
         before.agent_model = None;
+        before.steer = false;
         for run in &mut before.runs {
+            run.steerable = false;
             run.account = Account::default();
             run.limit = None;
         }

@@ -400,6 +400,9 @@ pub struct Spec {
     /// What the agent may do without asking.
     #[serde(default)]
     pub permissions: Permissions,
+    /// The agent takes messages while it works.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steer: bool,
     /// The agent's own session id, where cldpd can choose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_session: Option<String>,
@@ -443,6 +446,7 @@ impl Spec {
             agent,
             model: None,
             permissions: Permissions::default(),
+            steer: false,
             agent_session: None,
             pod,
             build: BuildOptions::default(),

@@ -200,6 +200,7 @@ impl Account {
                 *malformed
             }
             AgentEvent::Init { .. }
+            | AgentEvent::Heard { .. }
             | AgentEvent::Text { .. }
             | AgentEvent::Thinking { .. }
             | AgentEvent::ToolUse { .. }

@@ -30,6 +30,7 @@ pub(super) struct PodFile {
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) command: Option<CommandTemplate>,
     pub(super) permissions: Permissions,
+    pub(super) steer: bool,
     pub(super) group_add: Vec<String>,
     pub(super) extra_hosts: Vec<String>,
     pub(super) network: Option<String>,
@@ -96,6 +97,7 @@ pub(super) fn read(file: &Path, text: &[u8], places: &Places<'_>) -> (PodFile, V
                 ],
             )
             .unwrap_or_default(),
+        steer: reader.flag(&object, "steer"),
         group_add: group_add(&mut reader, &object),
         extra_hosts: extra_hosts(&mut reader, &object),
         network: reader.word(&object, "network").map(|network| network.text),

@@ -200,6 +200,14 @@ const KEYS: &[Key] = &[
         examples: &["\"default\""],
     },
     Key {
+        name: "steer",
+        about: "The agent takes messages while it works: resume hands a prompt to the working process. \
+                For claude.",
+        form: Form::Flag,
+        default: Some("false"),
+        examples: &["true"],
+    },
+    Key {
         name: "user",
         about: "Who the agent is in the container, as name or number, with a group if need be; the \
                 image's user when absent.",

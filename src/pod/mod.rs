@@ -71,6 +71,8 @@ pub struct Pod {
     pub bounds: Bounds,
     /// `permissions`.
     pub permissions: Permissions,
+    /// `steer`.
+    pub steer: bool,
     /// `runtime`.
     pub runtime: Option<RuntimeName>,
     /// Sources of optional mounts that are not there; the mounts are left out.
@@ -90,6 +92,7 @@ impl fmt::Debug for Pod {
             .field("timeout", &self.timeout)
             .field("bounds", &self.bounds)
             .field("permissions", &self.permissions)
+            .field("steer", &self.steer)
             .field("runtime", &self.runtime)
             .field("missing_mounts", &self.missing_mounts)
             .field("warnings", &self.warnings)
@@ -355,6 +358,7 @@ fn pod(
         timeout: file.timeout,
         bounds: file.bounds,
         permissions: file.permissions,
+        steer: file.steer,
         runtime: file.runtime,
         missing_mounts: file.missing_mounts,
         warnings,

@@ -74,7 +74,7 @@ fn every_key_is_read() {
         "buildArgs": {"V": "2"}, "workdir": "/w", "inheritEnv": ["X", "Y", "X"],
         "mounts": [{"source": "data", "target": "/data//x/", "readOnly": true}],
         "agent": "claude", "model": "opus", "args": ["--max-turns", "3"],
-        "entrypoint": ["a", "b"], "permissions": "default", "groupAdd": ["docker", 20],
+        "entrypoint": ["a", "b"], "permissions": "default", "steer": true, "groupAdd": ["docker", 20],
         "extraHosts": ["h:::1"], "network": "none", "labels": {"team": "x"},
         "keep": 3, "maxParallel": 2, "runtime": "local"}"#,
     );
@@ -100,6 +100,7 @@ fn every_key_is_read() {
         Some(&["a".to_owned(), "b".to_owned()][..])
     );
     assert_eq!(pod.permissions, Permissions::Default);
+    assert!(pod.steer);
     assert_eq!(spec.group_add, ["docker", "20"]);
     assert_eq!(spec.extra_hosts, ["h:::1"]);
     assert_eq!(spec.network.as_deref(), Some("none"));

@@ -29,6 +29,7 @@ mod security;
 mod signals;
 mod silence;
 mod space;
+mod steering;
 mod stop;
 #[cfg(feature = "failpoints")]
 mod supervision;

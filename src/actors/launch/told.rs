@@ -31,6 +31,14 @@ pub(super) async fn after_death(dir: &RunDir, owner: &Owner, id: Ulid) -> Result
     Err(Failure::Run(Error::new(ErrorCode::Gone, message)))
 }
 
+/// Whether a shim that is dead had accepted a command, as far as its spool tells.
+pub(in crate::actors) async fn has_taken(dir: &RunDir, owner: &Owner, id: Ulid) -> bool {
+    let (dir, expect) = (dir.clone(), (owner.session, owner.run, owner.attempt));
+    let accepted = tokio::task::spawn_blocking(move || has_accepted(&dir, expect, id)).await;
+    // What cannot be told may have been: it is not sent again without a word.
+    !matches!(accepted, Ok(Ok(false)))
+}
+
 fn has_accepted(dir: &RunDir, expect: (Ulid, u32, u32), id: Ulid) -> Result<bool, SpoolError> {
     let mut spool = match Spool::open(dir, expect) {
         Err(SpoolError::Missing { .. }) => return Ok(false),

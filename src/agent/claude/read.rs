@@ -38,7 +38,10 @@ impl Reader for ClaudeReader {
         let subtype = json::text(subtype).unwrap_or_default();
         match (kind.as_ref(), subtype.as_ref()) {
             ("assistant", _) => self.assistant(message, text::name(parent), events),
-            ("user", _) => results(message, text::name(parent).as_ref(), events),
+            ("user", _) => {
+                events.extend(heard(line));
+                results(message, text::name(parent).as_ref(), events);
+            }
             ("result", subtype) => self.result(line, subtype, events),
             ("system", "init") => self.init(line, events),
             ("system", "api_retry") => events.push(retry(line)),
@@ -275,6 +278,13 @@ fn results(message: Raw<'_>, parent: Option<&String>, events: &mut Vec<AgentEven
             parent: parent.cloned(),
         });
     }
+}
+
+/// A message to it, as it says it again when it takes it up.
+fn heard(line: &str) -> Option<AgentEvent> {
+    let [uuid, replayed] = json::fields(line, ["uuid", "isReplay"])?;
+    let message = text::name(uuid).filter(|_| json::flag(replayed) == Some(true))?;
+    Some(AgentEvent::Heard { message })
 }
 
 fn retry(line: &str) -> AgentEvent {

@@ -21,6 +21,7 @@ fn spec() -> Spec {
 
 fn command(agent: &dyn Agent, spec: &Spec, root: bool, resume: Option<&str>) -> (String, String) {
     let made = agent.command(&Invocation {
+        steer: false,
         spec,
         image_command: &["image".to_owned(), "command".to_owned()],
         root,
@@ -340,6 +341,7 @@ fn converse(
     let mut spec = spec.clone();
     spec.pod.entrypoint = Some(vec![scripted().to_owned()]);
     let made = Claude.command(&Invocation {
+        steer: false,
         spec: &spec,
         image_command: &[],
         root: true,

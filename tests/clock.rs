@@ -4,7 +4,7 @@
 
 use crate::support::events::{assert_dense, of_kind, only, outcome};
 use crate::support::process::Cmd;
-use crate::support::{TestEnv, numbered};
+use crate::support::{TestEnv, numbered, procfs};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -128,4 +128,30 @@ fn limits_are_kept_however_the_clock_is_set() {
     assert_eq!(env.said(&earlier), "done\n");
     let rows = env.cldpd(["sessions", "-a", "--json"]).run().json();
     assert_eq!(rows.as_array().expect("a list").len(), 3);
+}
+
+#[test]
+fn what_a_dead_daemon_had_for_looking_is_found_when_it_is_old() {
+    let env = TestEnv::new();
+    let clock = Clock::new(&env);
+    env.docker_pod("looked").plain().make();
+    let start = clock.cldpd(&["daemon", "start"]);
+    let start = start.env("CLDPD_FAILPOINTS", "helper.started=kill");
+    start.run().ok();
+    let pid = env.daemon_pid();
+    clock.cldpd(&["doctor"]).run();
+    procfs::await_death(pid);
+    let found = |force: &[&str]| {
+        let shown = clock.cldpd(&[&["gc"], force].concat()).run().ok();
+        let lines = shown.lines().map(str::to_owned);
+        lines
+            .filter(|line| line.contains("it helped a daemon that is gone"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[]), Vec::<String>::new(), "somebody may wait for it");
+    clock.set(3 * HOUR);
+    // The container, and the image that it was made of.
+    assert_eq!(found(&[]).len(), 2);
+    assert_eq!(found(&["--force"]).len(), 2);
+    assert_eq!(found(&[]), Vec::<String>::new());
 }

@@ -234,6 +234,10 @@ fn plan(stock: &Stock, now: Timestamp) -> Vec<Due> {
                 going.insert(&thing.id);
                 push(GcKind::Container, &thing.name, why, target());
             }
+            Belongs::Helped => {
+                let why = "it helped a daemon that is gone";
+                images.push((GcKind::Image, why, *runtime, thing));
+            }
             Belongs::Volume(session) if is_unknown(session) => {
                 let why = "the journal does not know its session";
                 push(GcKind::Volume, &thing.name, why, target());

@@ -311,6 +311,8 @@ pub enum Belongs {
     Volume(Ulid),
     /// A container for looking or deleting, of a daemon that died over it.
     Helper,
+    /// The image that such a container was made of.
+    Helped,
 }
 
 /// A place where sessions run.
@@ -394,9 +396,11 @@ pub trait Runtime: Send + Sync {
     async fn discard(&self, one: &Belonging) -> Result<()> {
         match &one.what {
             Belongs::Container(found) => self.remove(&found.owner, &found.name, false).await,
-            Belongs::Snapshot(_) | Belongs::Image { .. } | Belongs::Volume(_) | Belongs::Helper => {
-                Ok(())
-            }
+            Belongs::Snapshot(_)
+            | Belongs::Image { .. }
+            | Belongs::Volume(_)
+            | Belongs::Helper
+            | Belongs::Helped => Ok(()),
         }
     }
 

@@ -116,3 +116,42 @@ fn podman_sessions_outlive_the_daemon_and_are_stopped() {
     assert_eq!(ended["State"]["Running"], false);
     assert!(!env.said(&id).contains("after"));
 }
+
+#[test]
+fn gc_on_podman_takes_what_nobody_needs_and_nothing_else() {
+    let podman = Podman::start();
+    let env = home(&podman);
+    let kept_pod = env.pod("kept").on_docker().make();
+    let kept = env.start(&[&kept_pod, "--prompt", "[[print kept]]"]);
+    assert_eq!(env.wait(&kept), 0);
+    env.stop_daemon();
+    // The other session is one that the journal does not know: an older one was put back.
+    let (journal, before) = (env.home().join("journal"), env.root().join("before"));
+    let copied = |from: &std::path::Path, to: &std::path::Path| {
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.arg("-a").args([from, to]).status().unwrap().success());
+    };
+    copied(&journal, &before);
+    let lost_pod = env.pod("lost").on_docker().make();
+    let lost = env.start(&[&lost_pod, "--prompt", "[[print lost]]"]);
+    assert_eq!(env.wait(&lost), 0);
+    env.stop_daemon();
+    std::fs::remove_dir_all(&journal).unwrap();
+    copied(&before, &journal);
+    std::fs::remove_dir_all(env.home().join("pods/lost")).unwrap();
+    env.start_daemon();
+    let shown = env.cldpd(["gc"]).run().ok();
+    assert!(shown.contains(&format!("cldpd-{lost}-r0")), "{shown}");
+    assert!(shown.contains("its pod is gone"), "{shown}");
+    assert!(!shown.contains(&kept), "{shown}");
+    let done = env.cldpd(["gc", "--force"]).run().code(0);
+    assert_eq!(done.text(), shown, "just what was said");
+    assert_eq!(env.cldpd(["gc"]).run().ok(), "");
+    assert_eq!(count(&podman, &["ps", "--all", "--quiet"]), 1);
+    let names = podman.run(&["images", "--format", "{{.Repository}}"]);
+    assert!(names.contains("cldpd-kept"), "{names}");
+    assert!(!names.contains("cldpd-lost"), "{names}");
+    let again = ["resume", &kept, "--prompt", "[[print again]]"];
+    assert!(env.cldpd(again).run().ok().contains("again"));
+    env.cldpd(["rm", &kept]).run().ok();
+}

@@ -11,7 +11,7 @@ use super::removal::{self, is_snapshot, remove_image};
 use super::states::understood;
 use super::sweep::Promised;
 use super::volumes;
-use super::{probe, purge};
+use super::{helper, probe, purge};
 use crate::model::{HomeId, Timestamp, Ulid};
 use crate::runtime::{Belonging, Belongs, Result, RuntimeError};
 use bollard::models::{ContainerSummary, ImageSummary};
@@ -41,7 +41,7 @@ pub(super) async fn list(
         });
     }
     let containers = containers(engine).await?;
-    all.extend(containers.iter().filter_map(|found| helper(found, home)));
+    all.extend(containers.iter().filter_map(|found| of_helper(found, home)));
     all.extend(volumes_of(engine, home).await?);
     if images.building() {
         return Ok(all);
@@ -112,7 +112,7 @@ pub(super) async fn discard(engine: &Engine, one: &Belonging) -> Result<()> {
             }
             image(engine, &tag).await
         }
-        Belongs::Image { replaced: true, .. } => image(engine, &one.id).await,
+        Belongs::Helped | Belongs::Image { replaced: true, .. } => image(engine, &one.id).await,
     }
 }
 
@@ -141,7 +141,7 @@ fn is_of(carried: &std::collections::HashMap<String, String>, home: HomeId) -> b
     labels::carry(carried, &[(labels::HOME, home.to_string())])
 }
 
-fn helper(found: &ContainerSummary, home: HomeId) -> Option<Belonging> {
+fn of_helper(found: &ContainerSummary, home: HomeId) -> Option<Belonging> {
     let carried = found.labels.as_ref()?;
     let marked = [probe::PROBE, purge::PURGE]
         .iter()
@@ -167,13 +167,18 @@ fn of_image(image: &ImageSummary, images: &Images) -> Option<(String, Belongs)> 
         // What a user makes of a snapshot inherits its labels, but not its name.
         return Some((tag.clone(), Belongs::Snapshot(session()?)));
     }
+    let nameless = |names: &[String], none: &str| names.iter().all(|name| name == none);
+    let replaced = nameless(&image.repo_tags, "<none>:<none>")
+        && nameless(&image.repo_digests, "<none>@<none>");
+    if image.labels.contains_key(helper::IMAGE) {
+        // What a user makes of one gets a name.
+        let old = Timestamp::now().0 / 1_000_000_000 - image.created >= HELPER_MAX;
+        return (replaced && old).then(|| (image.id.clone(), Belongs::Helped));
+    }
     if !images.ledger.has(&image.id) {
         return None;
     }
     let pod = image.labels.get(labels::POD)?.clone();
-    let nameless = |names: &[String], none: &str| names.iter().all(|name| name == none);
-    let replaced = nameless(&image.repo_tags, "<none>:<none>")
-        && nameless(&image.repo_digests, "<none>@<none>");
     let name = match &image.repo_tags[..] {
         _ if replaced => image.id.clone(),
         [tag] => tag.clone(),

@@ -20,7 +20,7 @@ use std::io;
 use std::path::Path;
 
 /// The label of images that are made for this.
-const IMAGE: &str = "cldpd.purge";
+pub(super) const IMAGE: &str = "cldpd.purge";
 
 /// What a helper is to do.
 pub(super) struct Helper<'a> {
@@ -49,7 +49,9 @@ impl Helper<'_> {
         let started = engine
             .client
             .start_container(self.name, None::<StartContainerOptions>);
-        engine.call(SLOW, started).await.map_err(failed)
+        engine.call(SLOW, started).await.map_err(failed)?;
+        fail_point!("helper.started");
+        Ok(())
     }
 
     /// Removes it, and its image. Both are labelled; what cannot be removed now

@@ -3,8 +3,9 @@
 //!
 //! Only in a build of the crate with its feature `failpoints` is anything of this
 //! there at all: `build.rs` sets `cfg(failpoints)` then. What is in a file of that
-//! name beside the program arms them: `spool.half=kill@3;run.exited=kill`. There
-//! `spool.max=70000` makes the spool's bound small, and `clock=/a/file` names one that
+//! name beside the program arms them: `spool.half=kill@3;run.exited=kill`. With
+//! `spool.bound=tell:/tmp/gate` whoever reads that FIFO is told, and waited for. There
+//! `spool.max=400000` makes the spool's bound small, and `clock=/a/file` names one that
 //! says by how many seconds the clock is wrong.
 
 /// A place with a name, and what is done there before the death.
@@ -30,11 +31,19 @@ pub use armed::{bound, clock, hit};
 #[cfg(failpoints)]
 mod armed {
     use crate::sys::{self, signals};
+    use std::path::PathBuf;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    enum Action {
+        Kill,
+        /// Whoever comes by waits until somebody reads this FIFO.
+        Tell(PathBuf),
+    }
+
     struct Armed {
         name: String,
+        action: Action,
         at: u64,
         seen: AtomicU64,
     }
@@ -64,13 +73,17 @@ mod armed {
         TEXT.split(';').find_map(bound)
     }
 
-    /// `NAME=kill[@N]`
+    /// `NAME=ACTION[@N]`
     fn read(part: &str) -> Option<Armed> {
         let (name, then) = part.split_once('=')?;
-        let at = then.strip_prefix("kill")?;
+        let (action, at) = then.split_once('@').unwrap_or((then, "1"));
         Some(Armed {
             name: name.to_owned(),
-            at: at.strip_prefix('@').unwrap_or("1").parse().ok()?,
+            action: match action {
+                "kill" => Action::Kill,
+                other => Action::Tell(other.strip_prefix("tell:")?.into()),
+            },
+            at: at.parse().ok()?,
             seen: AtomicU64::new(0),
         })
     }
@@ -80,12 +93,19 @@ mod armed {
         let due = |armed: &Armed| {
             armed.name == name && armed.seen.fetch_add(1, Ordering::Relaxed) + 1 == armed.at
         };
-        if ARMED.iter().any(due) {
-            first();
-            let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-            let _ = sys::kill(own, signals::KILL);
-            // The first process of a container is not killed from inside.
-            sys::exit(137);
+        match ARMED.iter().find(|armed| due(armed)) {
+            None => {}
+            Some(Armed {
+                action: Action::Tell(gate),
+                ..
+            }) => drop(std::fs::File::options().write(true).open(gate)),
+            Some(_) => {
+                first();
+                let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+                let _ = sys::kill(own, signals::KILL);
+                // The first process of a container is not killed from inside.
+                sys::exit(137);
+            }
         }
     }
 }

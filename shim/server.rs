@@ -167,6 +167,7 @@ impl Server {
             // beyond the bound: an end never waits for whoever reads the spool.
             let rest = run.is_draining();
             if !log.takes(rest) || !(rest || log.writer.within_bound()) {
+                fail_point!("spool.bound");
                 continue;
             }
             for (number, source) in run.sources.iter().enumerate() {

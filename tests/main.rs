@@ -18,6 +18,7 @@ mod harm;
 mod house_rules;
 #[cfg(feature = "failpoints")]
 mod moments;
+mod read_only;
 mod readme;
 mod service;
 mod shim;

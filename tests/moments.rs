@@ -40,3 +40,44 @@ fn a_run_that_ends_between_two_looks_of_the_next_daemon_is_read() {
     assert_eq!(of_kind(&events, "creating").len(), 1);
     assert_eq!(only(&events, "container_exited")["code"], 5);
 }
+
+/// More than a spool of that bound and a pipe have room for.
+const LONG: usize = 5_000_000;
+
+#[test]
+fn an_agent_waits_while_its_spool_is_full_and_nobody_reads_it() {
+    let env = TestEnv::new();
+    let (hold, full) = (env.gate("hold"), env.gate("full"));
+    let armed = format!(
+        "full/spool.max=400000;full/spool.bound=tell:{}",
+        full.path().display()
+    );
+    for pod in [
+        env.local_pod("full").plain().make(),
+        env.docker_pod("full").plain().make(),
+    ] {
+        let done = env.shared().join(format!("done-{pod}"));
+        let prompt = format!(
+            "[[print up]]{}[[long {LONG}]][[touch {}]][[exit 8]]",
+            hold.hold(),
+            done.display()
+        );
+        let start = env.cldpd(["daemon", "start"]);
+        start.env("CLDPD_SHIM_FAILPOINTS", &armed).run().ok();
+        let id = env.start(&[&pod, "--name", "full", "--prompt", &prompt]);
+        env.await_line(&id, "up");
+        env.kill_daemon();
+        hold.open();
+        // Its shim says that the bound is reached, and goes on.
+        std::fs::read(full.path()).expect("our own FIFO");
+        assert!(!done.exists(), "more was written than there is room for");
+        env.start_daemon();
+        assert_eq!(env.wait(&id), 8);
+        assert!(done.exists());
+        let long: String = ('a'..='z').cycle().take(LONG).collect();
+        assert!(env.said(&id) == format!("up\n{long}\n"), "not what it said");
+        assert_dense(&env.events(&id));
+        env.cldpd(["rm", &id]).run().ok();
+        env.stop_daemon();
+    }
+}

@@ -6,6 +6,8 @@ use super::context::Shared;
 use super::handle::{Handle, blocking};
 use crate::model::{Error, ErrorCode, Result};
 use crate::store;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
 /// With less than this a shim may not get the room that it asks for before it
@@ -66,7 +68,8 @@ impl Shared {
     /// cannot be written; or shims cannot write what is to go there, which
     /// nobody hears of: they wait, and so do their agents.
     pub(super) fn degraded(&self) -> Option<String> {
-        self.upkeep.degraded().or_else(|| {
+        let of_journal = self.upkeep.degraded();
+        of_journal.or_else(|| self.not_writable()).or_else(|| {
             let (free, _) = store::free(&self.sessions).ok()?;
             (free < SPOOL_ROOM).then(|| {
                 format!(
@@ -75,6 +78,28 @@ impl Shared {
                 )
             })
         })
+    }
+
+    /// Why nothing can be written where the spools are: a file system in which the
+    /// kernel found an error is read-only, and need not say so by itself.
+    fn not_writable(&self) -> Option<String> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let touched = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let touched = utimensat(CWD, &self.sessions, &touched, AtFlags::empty());
+        let error = touched
+            .err()
+            .filter(|error| matches!(*error, Errno::ROFS | Errno::IO))?;
+        Some(format!(
+            "{} cannot be written ({}): agents wait with what they say",
+            self.sessions.display(),
+            std::io::Error::from(error)
+        ))
     }
 }
 
@@ -92,6 +117,10 @@ impl Handle {
     pub(super) async fn check_disk(&self) -> Result<()> {
         let shared = self.shared.clone();
         blocking(move || {
+            if let Some(why) = shared.not_writable() {
+                return Err(Error::new(ErrorCode::TryLater, why)
+                    .hint("look at its file system; nothing that was recorded is lost"));
+            }
             let disks = shared.disks()?;
             let Some(disk) = disks.into_iter().find(|disk| disk.free < disk.least) else {
                 return Ok(());

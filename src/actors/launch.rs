@@ -200,17 +200,19 @@ async fn snapshot(
     let tag = format!("cldpd-snapshot:{}-r{}", record.id, run.number);
     let runtime = &driver.runtime;
     let number = run.number;
+    // A plain process leaves nothing that could be gone.
+    let needed = driver.spec.runtime != RuntimeName::Local;
     let waits: &Driver = driver;
     let take = async {
         let mut told = false;
         loop {
             // Its last record may be here before the engine has seen it end.
             let result = match runtime.wait(&owner, &place.container).await {
-                Ok(Some(_)) => {
+                Ok(end) if end.is_some() || !needed => {
                     fail_point!("launch.snapshot");
                     runtime.snapshot(&owner, &place.container, &tag).await
                 }
-                Ok(None) => {
+                Ok(_) => {
                     let container = place.container.clone();
                     let cause = "it is no longer there to be resumed from".to_owned();
                     Err(RuntimeError::Container { container, cause })

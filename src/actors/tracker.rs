@@ -166,8 +166,7 @@ impl Tracker {
     /// Records lines that have been open for a second of silence, as pieces, by
     /// what was read so far: the other stream went on meanwhile.
     pub(super) fn flush_silent(&mut self) -> (Events, Cursors) {
-        let latest = self.lines.iter().map(|channel| channel.heard).max();
-        let latest = latest.unwrap_or_default();
+        let latest = self.heard();
         self.flush(latest, |channel| {
             latest.since(channel.heard) >= OPEN_LINE_FLUSH
         })
@@ -228,8 +227,7 @@ impl Tracker {
 
     /// When the last byte was read from the program, by the shim's clock.
     pub(super) fn heard(&self) -> Timestamp {
-        let heard = self.lines.iter().map(|channel| channel.heard);
-        heard.max().unwrap_or_default()
+        self.lines[0].heard.max(self.lines[1].heard)
     }
 
     /// The last thing that the agent said was its result.

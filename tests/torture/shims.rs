@@ -24,8 +24,9 @@ const POINTS: [(&str, u64); 19] = [
     ("keeper.started", 1),
     ("keeper.ended", 1),
 ];
-/// Segments are the smallest then, and whoever writes more waits for the daemon.
-const LITTLE: &str = "spool.max=100000";
+/// Segments are small then, and whoever writes more waits for the daemon. Less would not
+/// hold the largest frame.
+const LITTLE: &str = "spool.max=400000";
 
 /// What the shims of a round's first sessions have before them.
 pub struct Shims {

@@ -157,3 +157,20 @@ pub fn long_answer(agent: &'static Agent, find: fn(&[Value]) -> String) {
     let row = world.env.session(&id);
     assert_eq!(Told::summed(&row["usage"]), run.dispensed.figures());
 }
+
+/// A run that would take more turns than it may, which the agent knows nothing of.
+#[track_caller]
+pub fn stopped_at_its_turns(agent: &'static Agent) -> Ended {
+    let world = World::with(agent, json!({"maxTurns": 2}));
+    let prompt = "[[bash: echo one]] [[bash: echo two]] [[bash: echo three]] [[hang]]";
+    let (_, run) = world.run(prompt);
+    let run = run.outcome(json!("max_turns"));
+    let stops = run
+        .events
+        .iter()
+        .filter(|event| event["kind"] == "stopping");
+    let by: Vec<&Value> = stops.map(|event| &event["by"]).collect();
+    assert_eq!(by, ["max_turns"]);
+    assert!(run.agent_events("result").is_empty());
+    run
+}

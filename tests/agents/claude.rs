@@ -86,21 +86,51 @@ fn what_it_tries_again_by_itself_is_a_success() {
 
 #[test]
 fn turns_run_out() {
-    let world = World::with(&CLAUDE, json!({"args": ["--max-turns", "1"]}));
+    let world = World::with(&CLAUDE, json!({"maxTurns": 1}));
     let (_, run) = world.run("[[bash: echo 1]] [[bash: echo 2]] [[say: never]]");
     let run = run.outcome(json!("max_turns")).tells_all();
+    assert_eq!(run.code, 1, "it stops by itself");
     record(&CLAUDE, "max-turns", &[&run]);
 }
 
 #[test]
 fn a_budget_runs_out() {
-    let world = World::with(&CLAUDE, json!({"args": ["--max-budget-usd", "0.015"]}));
+    let world = World::with(&CLAUDE, json!({"maxCost": 0.015}));
     let prompt = "[[tokens: 100 50 0 0]] [[bash: echo 1]] \
                   [[tokens: 5000 100 1000 200]] [[bash: echo 2]] [[say: never]]";
     let (_, run) = world.run(prompt);
     // What it reports of tokens is without the last answer, its price is with it.
     let run = run.outcome(json!("budget")).tells_all();
     record(&CLAUDE, "max-budget", &[&run]);
+}
+
+#[test]
+fn a_budget_is_the_sessions() {
+    let world = World::with(&CLAUDE, json!({"maxCost": 0.05}));
+    let prompt =
+        "[[tokens: 5000 100 1000 200]] [[bash: echo 1]] [[tokens: 10 5 0 0]] [[say: So far.]]";
+    let (id, first) = world.run(prompt);
+    let first = first.outcome(json!("success")).tells_all();
+    // Whatever the agent counts over resumes: what is left is what it gets.
+    world.resume(
+        &id,
+        "[[tokens: 3000 10 0 0]] [[bash: echo 2]] [[tokens: 10 5 0 0]] [[say: Still.]]",
+    );
+    let second = world.ended(&id, 1).outcome(json!("success")).tells_all();
+    world.resume(
+        &id,
+        "[[tokens: 5000 10 0 0]] [[bash: echo 3]] [[tokens: 10 5 0 0]] [[say: never]]",
+    );
+    let third = world.ended(&id, 2).outcome(json!("budget")).tells_all();
+    let all = Told::sum(&[&first.dispensed, &second.dispensed, &third.dispensed]);
+    assert_eq!(Told::summed(&world.env.session(&id)["usage"]), all);
+    let refused = world.env.cldpd(["resume", &id, "--prompt", "more"]);
+    let refused = refused.run().code(75);
+    assert!(
+        refused.stderr.contains("may cost $0.05"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]

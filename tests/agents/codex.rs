@@ -75,3 +75,9 @@ fn an_answer_of_2_mib_is_whole() {
         message.unwrap_or_default().to_owned()
     });
 }
+
+#[test]
+fn its_turns_are_counted_for_it() {
+    let run = cases::stopped_at_its_turns(&CODEX);
+    assert_eq!(run.agent_events("tool_use").len(), 3);
+}

@@ -3,6 +3,7 @@
 use crate::agent::OPENCODE;
 use crate::cases;
 use crate::ledger::Told;
+use crate::world::World;
 use serde_json::json;
 
 #[test]
@@ -62,4 +63,22 @@ fn an_answer_of_2_mib_is_whole() {
         let text = texts.next().and_then(|line| line["part"]["text"].as_str());
         text.unwrap_or_default().to_owned()
     });
+}
+
+#[test]
+fn its_turns_are_counted_for_it() {
+    let run = cases::stopped_at_its_turns(&OPENCODE);
+    assert_eq!(run.agent_events("tool_use").len(), 2);
+}
+
+#[test]
+fn its_prices_are_counted_for_it() {
+    // An answer of 3000 tokens costs nine thousandths of a dollar there.
+    let world = World::with(&OPENCODE, json!({"maxCost": 0.01}));
+    let prompt = "[[tokens: 3000 1 0 0]] [[bash: echo one]] \
+                  [[tokens: 3000 1 0 0]] [[bash: echo two]] [[hang]]";
+    let (id, run) = world.run(prompt);
+    let run = run.outcome(json!("budget"));
+    assert_eq!(run.agent_events("usage").len(), 2);
+    assert_eq!(world.env.wait(&id), 75);
 }

@@ -39,6 +39,7 @@
 //! | `turn`, `done` | a result line, and a new init line; a result line alone |
 //! | `result [KEY=VALUE …] [text=TEXT]` | what the result line will say: `subtype`, `is_error`, `terminal_reason`, `api_error_status`, `stop_reason` |
 //! | `hear` | waits for a further message, takes it up, and does what it says |
+//! | `refuse N STATUS TEXT` | ends as if its API refused it so, the first N times in its conversation |
 //! | `maxturns`, `noresult` | ends out of turns; writes no result line |
 //!
 //! With `--cat` alone it copies its standard input to its standard output.
@@ -520,6 +521,19 @@ impl Agent {
                 self.voice.init()?;
             }
             b"result" => self.voice.set_result(result(&text)?),
+            b"refuse" => {
+                let before = fs::read(&self.conversation).unwrap_or_default();
+                let before = before.split(|b| *b == b'\n');
+                if (before.filter(|line| *line == b"refused").count() as u64) < count(&words, 0)? {
+                    self.remember(b"refused\n")?;
+                    let what = text.splitn(3, ' ').nth(2).unwrap_or_default();
+                    self.voice.set_result(result(&format!(
+                        "subtype=success is_error=true terminal_reason=api_error api_error_status={} text={what}",
+                        count(&words, 1)?
+                    ))?);
+                    return Ok(Some(1));
+                }
+            }
             b"maxturns" => self.voice.set_result(result(
                 "subtype=error_max_turns is_error=true terminal_reason=max_turns",
             )?),

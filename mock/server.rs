@@ -32,7 +32,8 @@ type Failed = Arc<Mutex<HashMap<(String, usize), usize>>>;
 
 /// Answers until it is killed.
 pub fn serve(listener: &TcpListener) -> io::Result<()> {
-    let failed = Failed::default();
+    // A run that is tried again has another mock, in the same place.
+    let failed = Failed::new(Mutex::new(ledger::failures()));
     for stream in listener.incoming() {
         let (stream, failed) = (stream?, Arc::clone(&failed));
         // A client that leaves in the middle is what some tests are about.
@@ -83,7 +84,7 @@ fn answer(
 ) -> io::Result<bool> {
     let body: Value = serde_json::from_slice(&request.body)?;
     let asked = (api.asked)(&request.target, &body);
-    let (step, failure) = next(&asked, failed);
+    let (step, failure) = next(&asked, failed)?;
     let note = |what: Value| {
         let mut note =
             json!({"api": api.name, "taken": asked.taken, "aside": asked.tools.is_empty()});
@@ -138,25 +139,28 @@ fn answer(
 }
 
 /// The step that a request asks for, and how it fails this time.
-fn next(asked: &Asked, failed: &Failed) -> (Step, Option<Failure>) {
+fn next(asked: &Asked, failed: &Failed) -> io::Result<(Step, Option<Failure>)> {
     // Asked without tools, it is for a title or the like, and no step.
     let script = asked.script.as_ref().filter(|_| !asked.tools.is_empty());
     let Some(script) = script else {
-        return (Step::aside(), None);
+        return Ok((Step::aside(), None));
     };
     let steps = script::steps(script).unwrap_or_default();
     let Some(step) = steps.get(asked.taken).cloned() else {
-        return (Step::done(), None);
+        return Ok((Step::done(), None));
     };
     let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
     let before = failed.entry((script.clone(), asked.taken)).or_default();
     let failure = step.failures.get(*before).cloned();
     *before += 1;
+    if failure.is_some() {
+        ledger::failed(script, asked.taken)?;
+    }
     let failure = failure.or_else(|| match &step.act {
         Act::Fail(failure) => Some(failure.clone()),
         _ => None,
     });
-    (step, failure)
+    Ok((step, failure))
 }
 
 /// Puts the members of one object into another.

@@ -1,8 +1,9 @@
 //! Whether a session's bounds can be kept, and whether there is anything left of them.
 
 use crate::agent;
+use crate::model::retry::RETRIES_MAX;
 use crate::model::spec::PodSpec;
-use crate::model::{AgentKind, Bounds, Error, ErrorCode, Result, SessionRecord, Spec};
+use crate::model::{AgentKind, Bounds, Error, ErrorCode, Result, SessionRecord};
 
 /// Checks that a session's bounds can be kept: what an agent does not say nobody
 /// can count.
@@ -16,6 +17,10 @@ pub(super) fn check(bounds: Bounds, agent: AgentKind, pod: &PodSpec) -> Result<(
         Err(Error::new(ErrorCode::Usage, message)
             .hint("--timeout and --idle-timeout hold for every agent"))
     };
+    if bounds.retries.is_some_and(|retries| retries > RETRIES_MAX) {
+        let message = format!("--retries is at most {RETRIES_MAX}");
+        return Err(Error::new(ErrorCode::Usage, message));
+    }
     if bounds.cost().is_some() && !agent::prices(speaks) {
         return refused("--max-cost (maxCost)", "does not say what it costs");
     }
@@ -30,13 +35,8 @@ pub(super) fn check(bounds: Bounds, agent: AgentKind, pod: &PodSpec) -> Result<(
 ///
 /// # Errors
 /// `budget`.
-pub(super) fn check_left(
-    own: Bounds,
-    spec: &Spec,
-    record: &SessionRecord,
-    number: u32,
-) -> Result<()> {
-    let Some(limit) = own.over(spec.bounds).cost() else {
+pub(super) fn check_left(own: Bounds, record: &SessionRecord, number: u32) -> Result<()> {
+    let Some(limit) = own.over(record.bounds).cost() else {
         return Ok(());
     };
     let spent = record.spent_before(number);

@@ -8,7 +8,6 @@ use super::context::Shared;
 use super::driver::{Driver, gone};
 use super::handle::blocking;
 use super::session::Record;
-use crate::model::run::Phase;
 use crate::model::spec::Keep;
 use crate::model::{Error, EventKind, RunState, RuntimeName, SessionRecord, Timestamp, Ulid};
 use crate::runtime::Found;
@@ -181,7 +180,7 @@ fn sweep_files(sessions: &Path, records: &HashMap<Ulid, SessionRecord>) {
         let record = records.get(&ulid);
         for (name, path) in entries(&dir) {
             if let Some(run) = name.strip_prefix("env.r").and_then(|n| n.parse().ok()) {
-                let live = record.is_some_and(|record| needs_values(record, run));
+                let live = record.is_some_and(|record| record.needs_values(run));
                 // What is being dispatched was not recorded when the records were read.
                 if !live && is_old(&path) {
                     discard(std::fs::remove_file(&path), &path);
@@ -202,23 +201,6 @@ fn sweep_files(sessions: &Path, records: &HashMap<Ulid, SessionRecord>) {
             discard(std::fs::remove_dir(&dir), &dir);
         }
     }
-}
-
-/// Whether a run still needs its values: once the shim has it, it does not.
-fn needs_values(record: &SessionRecord, run: u32) -> bool {
-    let run = record.runs.get(run as usize);
-    run.is_some_and(|run| match &run.state {
-        RunState::Ended { .. } => false,
-        RunState::Live { phase, .. } => match phase {
-            Phase::Queued
-            | Phase::Steering { .. }
-            | Phase::Preparing
-            | Phase::Building { .. }
-            | Phase::Built { .. }
-            | Phase::Creating { .. } => true,
-            Phase::Accepted { .. } | Phase::Running { .. } | Phase::Over { .. } => false,
-        },
-    })
 }
 
 pub(super) fn entries(dir: &Path) -> Vec<(String, PathBuf)> {

@@ -35,7 +35,7 @@ pub(super) fn why(
 fn bounds(driver: &Driver, run: &RunRecord, outcome: &Outcome) -> Option<String> {
     // Of an agent that keeps them itself its own words are told.
     run.state.stop()?;
-    let bounds = run.bounds.over(driver.spec.bounds);
+    let bounds = driver.record().bounds_of(run);
     match outcome {
         Outcome::MaxTurns => Some(format!("it took more than {} turns", bounds.turns()?)),
         Outcome::Budget => {

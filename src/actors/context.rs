@@ -49,6 +49,8 @@ pub struct Settings {
     pub min_free: Option<u64>,
     /// What is done about agents that say nothing.
     pub silence: Silence,
+    /// How long before the first retry; twice as long before each further one.
+    pub retry_after: Duration,
 }
 
 /// What is done about agents that say nothing.

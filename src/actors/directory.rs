@@ -263,6 +263,7 @@ mod tests {
             keep: Keep::Always,
             remove: false,
             steer: false,
+            bounds: crate::model::Bounds::default(),
             agent_sessions: vec![],
             agent_version: None,
             agent_model: None,

@@ -30,6 +30,8 @@ pub(super) struct Planned {
     prompt: Blob,
     /// The task's first line, where the prompt begins with something else.
     task: Option<String>,
+    /// Where in the prompt the task begins.
+    task_at: u64,
     values: Values,
 }
 
@@ -187,11 +189,13 @@ fn planned(
         zone: request.zone.clone(),
     };
     spec.steer &= agent::unsteerable(&spec).is_none();
+    let prompt = pod.prompt(&request.task);
     Planned {
         ulid,
         id,
         spec,
-        prompt: pod.prompt(&request.task),
+        task_at: prompt.0.len().saturating_sub(request.task.text().len()) as u64,
+        prompt,
         task: match &request.task {
             Task::Issue(url) => Some(url.chars().take(SUMMARY).collect()),
             Task::Prompt(prompt) => pod.template.as_ref().map(|_| prompt.summary(SUMMARY)),
@@ -323,6 +327,8 @@ pub(super) fn appends(
                     env: session.values.names(),
                     fresh: None,
                     bounds: Bounds::default(),
+                    task_at: session.task_at,
+                    retry: None,
                     position,
                     reason,
                 },

@@ -9,8 +9,10 @@ use super::admission::{Demand, Fate, Verdict};
 use super::capture::{self, Attached};
 use super::cleanup;
 use super::conclusion;
+use super::environment;
 use super::launch;
 use super::messages;
+use super::retrying;
 use super::session::{Idle, Link, Published, Signal};
 use super::supervisor::{Acquire, Enqueue, Release};
 use crate::agent;
@@ -161,6 +163,12 @@ impl Driver {
 
     async fn await_slot(&mut self, record: &SessionRecord, run: &RunRecord) -> Result<(), Over> {
         let number = run.number;
+        let mut published = self.link.published.clone();
+        tokio::select! {
+            biased;
+            () = Self::stop_asked(&mut published, number, None) => return Ok(()),
+            () = retrying::due(run) => {}
+        }
         let demand = Demand::new(self.link.ulid, &self.spec, number, run.queued);
         let enqueued = self.link.supervisor.send(Enqueue(demand)).await;
         enqueued.map_err(|_| gone())?;
@@ -223,8 +231,12 @@ impl Driver {
             run.result.as_ref(),
             run.interrupted,
         );
+        let outcome = retrying::settled(run, end, outcome);
         let why = conclusion::why(self, run, end, &outcome);
         messages::conclude(self, run.number, &outcome, why.as_deref()).await?;
+        let record = self.record();
+        let next = retrying::after(self, &record, run, &outcome, why.as_deref())?;
+        let why = why.map(|why| retrying::first_error(&record, run, why));
         let never_ran = run.started.is_none();
         if let (Some(place), true) = (&place, never_ran) {
             let owner = self.owner(run.number, place.attempt);
@@ -233,9 +245,13 @@ impl Driver {
             }
         }
         debug_assert!(matches!(end, End::Exited { .. } | End::Error { .. }));
-        self.link
-            .record(run.number, vec![run_ended(&run.account, outcome, why)])
-            .await?;
+        let ended = run_ended(&run.account, outcome, why);
+        if next.is_none() {
+            // What is over needs no values; what is recorded to be over has none.
+            let dir = self.link.shared.session_dir(self.link.ulid);
+            environment::forget(&dir, run.asked());
+        }
+        self.link.end(run.number, ended, next).await?;
         fail_point!("run.ended");
         self.over(run.number).await
     }
@@ -244,8 +260,8 @@ impl Driver {
     async fn over(&mut self, number: u32) -> Result<(), Over> {
         self.attached = None;
         let dir = self.link.shared.session_dir(self.link.ulid);
-        super::environment::forget(&dir, number);
         let record = self.record();
+        environment::forget_unneeded(&dir, &record, number);
         if let Some(place) = record
             .runs
             .get(number as usize)

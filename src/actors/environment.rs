@@ -5,7 +5,7 @@
 
 use super::proxy::{self, Proxies};
 use crate::model::spec::{PodSpec, SecretKind, SecretSource, SecretSpec, Spec};
-use crate::model::{Blob, Error, ErrorCode, Result, RuntimeName};
+use crate::model::{Blob, Error, ErrorCode, Result, RunRecord, RuntimeName, SessionRecord};
 use crate::runtime::session_dir::{CONTAINER_SECRETS, SessionDir};
 use crate::runtime::shim::redact::Redactor;
 use serde::{Deserialize, Serialize};
@@ -326,6 +326,19 @@ pub(super) fn forget(dir: &SessionDir, run: u32) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, path = %dir.env(run).display(), "cannot be deleted"),
+    }
+}
+
+/// Deletes the values of a run, and of the one that it tries again, unless they are
+/// needed for another try.
+pub(super) fn forget_unneeded(dir: &SessionDir, record: &SessionRecord, number: u32) {
+    let asked = record.runs.get(number as usize).map(RunRecord::asked);
+    let mut numbers = vec![number];
+    numbers.extend(asked.filter(|asked| *asked != number));
+    for number in numbers {
+        if !record.needs_values(number) {
+            forget(dir, number);
+        }
     }
 }
 

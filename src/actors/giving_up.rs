@@ -51,7 +51,7 @@ pub(super) async fn give_up(birth: Birth) -> Result<SessionRecord> {
         for appended in shared.journal.append(vec![append]).await? {
             appended.map_err(|refused| internal(&refused))?;
         }
-        environment::forget(&dir, run);
+        environment::forget_unneeded(&dir, &now, run);
     }
     Ok(now)
 }

@@ -46,7 +46,7 @@ pub(super) async fn build(
     admitted: Option<EventKind>,
 ) -> Result<(), Over> {
     let mut first: Vec<EventKind> = admitted.into_iter().collect();
-    let left = bounds::check_left(run.bounds, &driver.spec, record, run.number);
+    let left = bounds::check_left(run.bounds, record, run.number);
     let further = driver::goes_on(record, run);
     let prepared = left.and_then(|()| prepare(driver, run.number, further));
     if let Err(error) = prepared {
@@ -358,7 +358,9 @@ pub(super) async fn accepted(driver: &Driver, number: u32) -> Result<(), Over> {
     let started = EventKind::RunStarted { how, prompt };
     driver.link.record(number, vec![started]).await?;
     fail_point!("launch.recorded");
-    environment::forget(&driver.link.shared.session_dir(driver.link.ulid), number);
+    let record = driver.record();
+    let dir = driver.link.shared.session_dir(driver.link.ulid);
+    environment::forget_unneeded(&dir, &record, number);
     Ok(())
 }
 
@@ -519,7 +521,7 @@ async fn create_request(
     dirs: RunDir,
 ) -> Result<CreateRequest, RuntimeError> {
     let mut volumes = Vec::new();
-    if run.how == How::Next
+    if matches!(run.how, How::Next | How::Retry)
         && let Some((last, earlier)) = record.last_place()
     {
         let owner = driver.owner(last.number, earlier.attempt);

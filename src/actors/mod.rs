@@ -48,6 +48,7 @@ mod proxy;
 mod queries;
 mod record;
 mod resume;
+mod retrying;
 mod search;
 mod session;
 mod session_root;

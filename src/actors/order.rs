@@ -120,7 +120,7 @@ type Files = Vec<(Vec<u8>, u32, Vec<u8>)>;
 /// The values that came with a run.
 pub(super) fn values(driver: &Driver, run: &RunRecord) -> Result<Values> {
     let dir = driver.link.shared.session_dir(driver.link.ulid);
-    environment::load(&dir, run.number, &run.env)
+    environment::load(&dir, run.asked(), &run.env)
 }
 
 /// The command of a run, as `inspect` shows it and the shim gets it.
@@ -144,13 +144,13 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         steer: run.steerable,
         resume,
         session,
-        bounds: bounds_left(spec, record, run),
+        bounds: bounds_left(record, run),
     })
 }
 
 /// How far a run may go: of what its session may cost, what is left.
-pub(super) fn bounds_left(spec: &Spec, record: &SessionRecord, run: &RunRecord) -> Bounds {
-    let bounds = run.bounds.over(spec.bounds);
+pub(super) fn bounds_left(record: &SessionRecord, run: &RunRecord) -> Bounds {
+    let bounds = record.bounds_of(run);
     let limit = bounds.cost();
     let left = limit.map(|limit| limit.less(record.spent_before(run.number)));
     Bounds {
@@ -175,7 +175,8 @@ pub(super) fn message_id(session: Ulid, run: u32) -> Ulid {
     run_id(session, run, u32::MAX)
 }
 
-fn prompt(driver: &Driver, run: &RunRecord) -> Result<Vec<u8>> {
+/// A run's prompt, whole.
+pub(super) fn prompt(driver: &Driver, run: &RunRecord) -> Result<Vec<u8>> {
     let reader = &driver.link.shared.reader;
     let events = reader
         .events(driver.link.ulid, run.queued_seq - 1, 1)

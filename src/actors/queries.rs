@@ -46,7 +46,9 @@ impl Handle {
                     Error::new(ErrorCode::Refused, message).hint("its home knows how it ended")
                 );
             }
-            if let Some(end) = awaited.and_then(view::end) {
+            if let Some(mut end) = awaited.and_then(view::end) {
+                let next = awaited.and_then(|run| record.retried_by(run));
+                end.retry = next.map(|next| next.number);
                 return Ok(WaitResponse { id: record.id, end });
             }
             if durable.changed().await.is_err() {

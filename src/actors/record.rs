@@ -131,6 +131,8 @@ mod tests {
             env: vec![],
             fresh: None,
             bounds: Bounds::default(),
+            task_at: 0,
+            retry: None,
             position: None,
             reason: None,
         }

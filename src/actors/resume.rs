@@ -68,8 +68,8 @@ impl Handle {
                 runtime.check().await.map_err(Error::from)?;
             }
             let spec = Arc::new(self.shared.spec(ulid)?);
-            bounds::check(request.bounds.over(spec.bounds), spec.agent, &spec.pod)?;
-            bounds::check_left(request.bounds, &spec, &record, u32::MAX)?;
+            bounds::check(request.bounds.over(record.bounds), spec.agent, &spec.pod)?;
+            bounds::check_left(request.bounds, &record, u32::MAX)?;
             let run = u32::try_from(record.runs.len()).unwrap_or(u32::MAX);
             let (this, asked) = (self.clone(), request.clone());
             let (dir, of) = (self.shared.session_dir(ulid), record.clone());

@@ -6,6 +6,8 @@
 //! A panic or a journal that fails ends the actor; the supervisor makes the next
 //! generation from what is durable. The container is not the actor.
 
+mod end;
+
 use super::admission::Fate;
 use super::context::Shared;
 use super::record::{Recorder, Staged};
@@ -226,6 +228,15 @@ impl Session {
                 return Box::pin(fut::ready(Err(error)));
             }
         };
+        self.commit(staged, cursors, requests)
+    }
+
+    fn commit(
+        &mut self,
+        staged: Staged,
+        cursors: Vec<(CursorKey, Cursor)>,
+        requests: Vec<RequestRow>,
+    ) -> ResponseActFuture<Self, Result<u64, Error>> {
         let Staged { events, record } = staged;
         #[cfg(feature = "failpoints")]
         if let Some(record) = self.recorder.record() {
@@ -413,6 +424,8 @@ impl Handler<AddRun> for Session {
             env: message.env,
             fresh: message.fresh,
             bounds: message.bounds,
+            task_at: 0,
+            retry: None,
             position: None,
             reason,
         };

@@ -6,7 +6,7 @@ use super::directory;
 use crate::model::api::{ListQuery, RunEnd, SessionView};
 use crate::model::run::Phase;
 use crate::model::{
-    AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord, Usage,
+    AgentEvent, Error, ErrorCode, Outcome, RunRecord, RunState, SessionRecord, Usage, WaitsFor,
 };
 
 /// A session as `sessions` shows it.
@@ -24,6 +24,8 @@ pub(super) fn session(
     });
     let used = used(record);
     let waits = waits.filter(|_| state == "queued");
+    let retry = current.and_then(|run| run.retry.as_ref());
+    let retries = retry.map(|retry| WaitsFor::Retry { at: retry.after });
     SessionView {
         id: record.id.clone(),
         ulid: record.ulid,
@@ -37,7 +39,9 @@ pub(super) fn session(
         error: ended.and_then(|end| end.error),
         degraded: record.is_live().then(|| shared.degraded()).flatten(),
         position: waits.and_then(Waits::place),
-        waits_for: waits.map(|waits| waits.shown(&shared.directory)),
+        waits_for: waits
+            .map(|waits| waits.shown(&shared.directory))
+            .or_else(|| retries.filter(|_| state == "queued")),
         runs: u32::try_from(record.runs.len()).unwrap_or(u32::MAX),
         run: current.map_or(0, |run| run.number),
         created: record.created,
@@ -125,6 +129,7 @@ pub(super) fn end(run: &RunRecord) -> Option<RunEnd> {
         exit_code,
         why: why.clone(),
         error,
+        retry: None,
     })
 }
 

@@ -230,6 +230,12 @@ pub fn has_lost_conversation(words: &str) -> bool {
     lost.iter().any(|phrase| lower.contains(phrase))
 }
 
+/// Whether an agent says by that that its conversation is longer than its model takes.
+#[must_use]
+pub fn says_too_long(words: &str) -> bool {
+    words.to_lowercase().contains("prompt is too long")
+}
+
 /// Whether an agent whose output is of that kind says how it ended.
 #[must_use]
 pub const fn reports(speaks: AgentKind) -> bool {

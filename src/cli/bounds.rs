@@ -2,6 +2,7 @@
 
 use super::error::usage;
 use super::time::parse_duration;
+use crate::model::retry::RETRIES_MAX;
 use crate::model::{Bounds, Dollars, Result};
 
 /// How far an agent may go.
@@ -16,6 +17,9 @@ pub struct BoundsArgs {
     /// Stop a run that says nothing for so long, such as 20m; 0 for no limit
     #[arg(long, value_name = "DURATION")]
     idle_timeout: Option<String>,
+    /// Try a run again, so often at most, when its API did not answer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(RETRIES_MAX)))]
+    retries: Option<u32>,
 }
 
 impl BoundsArgs {
@@ -31,6 +35,7 @@ impl BoundsArgs {
             idle_timeout: silence
                 .map(|text| seconds("--idle-timeout", text))
                 .transpose()?,
+            retries: self.retries,
         })
     }
 }

@@ -195,7 +195,7 @@ pub fn state(session: &SessionView, now: Timestamp) -> String {
 fn plain_state(session: &SessionView, now: Timestamp) -> String {
     let state = session.state.as_str();
     match (state, session.position, session.started) {
-        ("queued", position, _) => queued(position, session.waits_for.as_ref()),
+        ("queued", position, _) => queued(position, session.waits_for.as_ref(), now),
         ("running" | "stopping", _, Some(started)) => {
             format!("{state} {}", time::short(now.since(started)))
         }
@@ -208,9 +208,13 @@ fn plain_state(session: &SessionView, now: Timestamp) -> String {
     }
 }
 
-fn queued(position: Option<u32>, waits_for: Option<&WaitsFor>) -> String {
+fn queued(position: Option<u32>, waits_for: Option<&WaitsFor>, now: Timestamp) -> String {
     let why = match waits_for {
         None | Some(WaitsFor::Room { .. }) => None,
+        Some(WaitsFor::Retry { at }) => {
+            let left = at.since(now).as_secs();
+            Some(format!("retry in {left}s"))
+        }
         Some(WaitsFor::Pod { .. }) => Some("pod's limit".to_owned()),
         Some(WaitsFor::Memory { .. }) => Some("memory".to_owned()),
         Some(WaitsFor::After { sessions }) => match &sessions[..] {

@@ -50,7 +50,7 @@ enum Next {
 
 struct Watch<'a> {
     client: &'a Client,
-    targets: &'a [Target],
+    targets: Vec<Target>,
     /// How each ended, as an exit code.
     codes: Vec<Option<u8>>,
     ends: FuturesUnordered<BoxFuture<'static, (usize, Result<WaitResponse>)>>,
@@ -75,7 +75,7 @@ pub async fn watch(
 ) -> Result<u8, Failure> {
     let mut watch = Watch {
         client,
-        targets,
+        targets: targets.to_vec(),
         codes: vec![None; targets.len()],
         ends: FuturesUnordered::new(),
         stops: FuturesUnordered::new(),
@@ -129,7 +129,14 @@ pub async fn watch(
                     let error = printer.at_the_end(&context.ui, target.session, run, error);
                     context.ui.error(&error);
                 }
-                watch.codes[index] = Some(answer.end.exit_code);
+                match answer.end.retry {
+                    // Who waits for the run waits for what tries it again.
+                    Some(retry) => match watch.follow_on(context, index, retry).await {
+                        Ok(stream) => events.push(with_end(index, stream, Some(retry))),
+                        Err(error) => watch.give_up(context, index, &error),
+                    },
+                    None => watch.codes[index] = Some(answer.end.exit_code),
+                }
             }
             Next::Ended(index, Err(error)) => watch.give_up(context, index, &error),
             Next::Stopped(Err(error)) => context.ui.error(&error),
@@ -194,6 +201,25 @@ impl Watch<'_> {
         self.ends.push(Box::pin(async move {
             (index, client.wait(&session, run).await)
         }));
+    }
+
+    /// Goes on with the run that tries again what failed; a stop of the one before is
+    /// meant for it as well.
+    async fn follow_on(
+        &mut self,
+        context: &mut Context,
+        index: usize,
+        run: u32,
+    ) -> Result<EventStream<SessionEvent>> {
+        let target = &mut self.targets[index];
+        target.run = Some(run);
+        target.query.run = Some(run);
+        let (session, query) = (target.session.to_string(), target.query.clone());
+        if self.interrupts > 0 {
+            self.interrupts -= 1;
+            self.interrupt(context);
+        }
+        self.client.events_following(&session, query).await
     }
 
     /// Nothing more can be learnt of a run.

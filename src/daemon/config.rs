@@ -19,6 +19,8 @@ const MEMORY_PER_RUN: u64 = 1 << 30;
 const QUEUED_MAX: u32 = 10_000;
 const SESSION_PIDS: u32 = 4096;
 const IDLE_EXIT: Duration = Duration::from_secs(15 * 60);
+/// How long before the first retry of a run.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What the user settled, with defaults for the rest.
@@ -52,12 +54,14 @@ pub struct Config {
     pub retention: Retention,
     /// `[agents]`: what is done about those that say nothing.
     pub silence: Silence,
+    /// How long before the first retry of a run.
+    pub retry_after: Duration,
     /// Where what is not a default came from, by the key's name.
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
 /// The settings, in the order in which they are shown.
-pub(super) const KEYS: [Key; 18] = [
+pub(super) const KEYS: [Key; 19] = [
     Key {
         name: "runtime",
         variable: "CLDPD_RUNTIME",
@@ -180,6 +184,17 @@ pub(super) const KEYS: [Key; 18] = [
             true => "stop".into(),
             false => "note".into(),
         },
+    },
+    Key {
+        name: "agents.retry_after",
+        variable: "CLDPD_RETRY_AFTER",
+        about: "how long before the first retry of a run; twice as long before each further one, at most 10m",
+        of_commands: false,
+        read: |config, text| {
+            config.retry_after = duration(text).ok_or("is no duration such as \"10s\"")?;
+            Ok(())
+        },
+        show: |config| in_words(config.retry_after).into(),
     },
     Key {
         name: "daemon.idle_exit",
@@ -315,6 +330,7 @@ impl Default for Config {
                 linger: Some(SILENT_AFTER),
                 stop: false,
             },
+            retry_after: RETRY_AFTER,
             origins: BTreeMap::new(),
         }
     }
@@ -338,6 +354,7 @@ impl Config {
             retention: self.retention,
             min_free: self.min_free,
             silence: self.silence,
+            retry_after: self.retry_after,
         }
     }
 

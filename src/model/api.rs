@@ -69,6 +69,7 @@ use super::spec::{AgentKind, RuntimeName};
 use super::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -99,6 +100,19 @@ pub enum Task {
     Issue(String),
     /// These bytes.
     Prompt(Blob),
+}
+
+impl Task {
+    /// What stands in the prompt for it.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Issue(url) => format!("Work on this GitHub issue: {url}")
+                .into_bytes()
+                .into(),
+            Self::Prompt(prompt) => prompt.0.as_slice().into(),
+        }
+    }
 }
 
 /// Dispatches `count` sessions of each pod: all of them or, on an error, none.
@@ -346,6 +360,9 @@ pub struct RunEnd {
     /// What was wrong, when it did not end by itself.
     #[serde(default)]
     pub error: Option<super::Error>,
+    /// The run that tries it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<u32>,
 }
 
 /// Answer to a wait.

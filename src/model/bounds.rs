@@ -1,9 +1,10 @@
-//! How far an agent may go: turns, money, silence.
+//! How far an agent may go: turns, money, silence, further tries.
 //!
 //! Unlike [`Limits`](super::spec::Limits), which the engine keeps, these are for
 //! cldpd to keep, or for the agent where it can. What is absent is not limited by
 //! whoever left it out; 0 is no limit, over one that stands behind it.
 
+use super::retry::RETRIES_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -94,6 +95,10 @@ pub struct Bounds {
     /// Seconds that a run may say nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<u32>,
+    /// How often a run is tried again that failed because its API did not answer; at
+    /// most 10 times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
 }
 
 impl Bounds {
@@ -104,6 +109,7 @@ impl Bounds {
             max_turns: self.max_turns.or(behind.max_turns),
             max_cost: self.max_cost.or(behind.max_cost),
             idle_timeout: self.idle_timeout.or(behind.idle_timeout),
+            retries: self.retries.or(behind.retries),
         }
     }
 
@@ -123,6 +129,12 @@ impl Bounds {
     #[must_use]
     pub fn cost(&self) -> Option<Dollars> {
         self.max_cost.filter(|cost| !cost.is_zero())
+    }
+
+    /// How often it is tried again.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.retries.unwrap_or(0).min(RETRIES_MAX)
     }
 
     /// Seconds of silence, where they are limited.

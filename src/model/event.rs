@@ -6,6 +6,7 @@ use super::bytes::Blob;
 use super::error::ErrorCode;
 use super::ids::{SessionId, Ulid};
 use super::outcome::Outcome;
+use super::retry::Retry;
 use super::schema::UlidText;
 use super::spec::{ImageConfig, Spec};
 use super::time::Timestamp;
@@ -81,6 +82,12 @@ pub enum EventKind {
         /// How far its agent may go, where that is not the session's.
         #[serde(default, skip_serializing_if = "Bounds::is_empty")]
         bounds: Bounds,
+        /// Bytes of the prompt that are the pod's template, before the task.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        task_at: u64,
+        /// It tries again what another run failed at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry: Option<Retry>,
         /// Place in the queue when it was recorded, from 1; none when nothing was before it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         position: Option<u32>,
@@ -310,6 +317,14 @@ pub enum How {
     Steer,
     /// Beside the main run, in the same container.
     Exec,
+    /// The same again, in the same conversation, after an API did not answer.
+    Retry,
+}
+
+/// For what is left out where it is nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it on so")]
+pub(super) const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Which of a process's streams.

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod message;
 pub mod outcome;
 pub mod pattern;
+pub mod retry;
 pub mod run;
 mod schema;
 pub mod session;

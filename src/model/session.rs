@@ -2,10 +2,12 @@
 
 use super::agent_event::AgentEvent;
 use super::bounds::Bounds;
+use super::event::is_zero;
 use super::event::{Event, EventKind, Fresh, How};
 use super::ids::{HomeId, PodName, SessionId, Ulid};
 use super::message::is_message;
 use super::outcome::Outcome;
+use super::retry::Retry;
 use super::run::{IllegalTransition, RunState};
 use super::schema::UlidText;
 use super::spec::{AgentKind, ImageConfig, Keep, RuntimeName};
@@ -54,6 +56,9 @@ pub struct SessionRecord {
     /// Its agent takes messages while it works.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub steer: bool,
+    /// How far its agent may go.
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
     /// The agent's own ids of the conversation, newest last.
     #[serde(default)]
     pub agent_sessions: Vec<String>,
@@ -101,6 +106,12 @@ pub struct RunRecord {
     /// Its agent takes messages while it works, and this prompt is its first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub steerable: bool,
+    /// Bytes of its prompt that are the pod's template.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub task_at: u64,
+    /// It tries again what another run failed at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// When it was asked for.
     pub queued: Timestamp,
     /// When the agent's program began.
@@ -173,6 +184,7 @@ impl SessionRecord {
             keep: spec.pod.keep,
             remove: spec.remove,
             steer: spec.steer,
+            bounds: spec.bounds,
             agent_sessions: spec.agent_session.iter().cloned().collect(),
             agent_version: None,
             agent_model: None,
@@ -208,6 +220,8 @@ impl SessionRecord {
                 env,
                 fresh,
                 bounds,
+                task_at,
+                retry,
                 ..
             } => {
                 if event.run as usize != self.runs.len() || self.removed.is_some() {
@@ -217,8 +231,10 @@ impl SessionRecord {
                 let state = match (how, to) {
                     (How::Steer, Some(to)) => RunState::steering(to),
                     (How::Steer, None) => return Err(illegal("not working")),
-                    (How::New | How::Next | How::Exec, _) => RunState::queued(),
+                    (How::New | How::Next | How::Exec | How::Retry, _) => RunState::queued(),
                 };
+                // What shortens the conversation is no message in it.
+                let compacts = retry.as_ref().is_some_and(|retry| retry.compacts);
                 self.runs.push(RunRecord {
                     number: event.run,
                     how: *how,
@@ -227,7 +243,9 @@ impl SessionRecord {
                     env: env.clone(),
                     fresh: fresh.clone(),
                     bounds: *bounds,
-                    steerable: self.steer && is_message(prompt),
+                    steerable: self.steer && is_message(prompt) && !compacts,
+                    task_at: *task_at,
+                    retry: retry.clone(),
                     queued: event.time,
                     started: None,
                     image: None,
@@ -422,6 +440,7 @@ impl SessionRecord {
         before.agent_version = None;
         before.agent_model = None;
         before.steer = false;
+        before.bounds = Bounds::default();
         for run in &mut before.runs {
             run.steerable = false;
             run.account = Account::default();

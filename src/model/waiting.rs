@@ -1,5 +1,6 @@
 //! What a queued run waits for.
 
+use super::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,6 +30,11 @@ pub enum WaitsFor {
         /// Those that have not ended, by their ids.
         sessions: Vec<String>,
     },
+    /// The time when it tries again what failed.
+    Retry {
+        /// When.
+        at: Timestamp,
+    },
 }
 
 impl fmt::Display for WaitsFor {
@@ -43,6 +49,7 @@ impl fmt::Display for WaitsFor {
                     size(*claims)
                 )
             }
+            Self::Retry { at } => write!(f, "retry at {at}"),
             Self::After { sessions } => match &sessions[..] {
                 [] => f.write_str("what it was to run after did not succeed"),
                 sessions => write!(f, "after {}", sessions.join(", ")),

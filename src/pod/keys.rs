@@ -307,6 +307,14 @@ const KEYS: &[Key] = &[
         examples: &["\"20m\"", "600"],
     },
     Key {
+        name: "retries",
+        about: "How often a run is tried again, in the same conversation, when its API did not answer or \
+                cut the connection; at most 10 times.",
+        form: Form::Whole(0),
+        default: Some("0"),
+        examples: &["3"],
+    },
+    Key {
         name: "keep",
         about: "How long the container of an ended session is kept so that it can be resumed: never, \
                 always, a number of days, or a duration (s, m, h, d, w).",

@@ -5,6 +5,7 @@
 
 use super::json::{Node, Value};
 use super::reader::{Object, Reader, shown};
+use crate::model::retry::RETRIES_MAX;
 use crate::model::units::parse_duration;
 use crate::model::{Bounds, Dollars};
 
@@ -21,6 +22,7 @@ const PIDS: &str = "a whole number such as 512";
 const TIMEOUT: &str = "a number of seconds such as 90, or a duration such as \"30m\"";
 const TURNS: &str = "a whole number of turns such as 40";
 const COST: &str = "a number of US dollars such as 2.5";
+const RETRIES: &str = "a whole number from 0 to 10";
 const NO_LIMIT: Option<&str> = Some("0 is no limit");
 const UNLIMITED: Option<&str> = Some("0 is unlimited");
 
@@ -95,6 +97,7 @@ pub(super) fn bounds(reader: &mut Reader<'_>, object: &Object<'_>) -> Bounds {
         max_turns: turns(reader, object),
         max_cost: cost(reader, object),
         idle_timeout: duration(reader, object, "idleTimeout"),
+        retries: retries(reader, object),
     }
 }
 
@@ -109,6 +112,20 @@ fn turns(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
         refuse(reader, "maxTurns", node, TURNS, NO_LIMIT);
     }
     turns
+}
+
+fn retries(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
+    let node = object.get("retries")?;
+    let Value::Number(_) = &node.value else {
+        reader.wrong_type("retries", node, RETRIES);
+        return None;
+    };
+    let retries = whole(node).and_then(|retries| u32::try_from(retries).ok());
+    let retries = retries.filter(|retries| *retries <= RETRIES_MAX);
+    if retries.is_none() {
+        refuse(reader, "retries", node, RETRIES, None);
+    }
+    retries
 }
 
 fn cost(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Dollars> {

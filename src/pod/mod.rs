@@ -116,13 +116,7 @@ impl Pod {
                 prompt.push(b'\n');
             }
         }
-        match task {
-            Task::Issue(url) => {
-                prompt.extend_from_slice(b"Work on this GitHub issue: ");
-                prompt.extend_from_slice(url.as_bytes());
-            }
-            Task::Prompt(text) => prompt.extend_from_slice(&text.0),
-        }
+        prompt.extend_from_slice(&task.text());
         Blob(prompt)
     }
 }

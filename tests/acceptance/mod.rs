@@ -24,6 +24,7 @@ mod queue;
 mod recovery;
 mod registries;
 mod resume;
+mod retries;
 mod search;
 mod security;
 mod signals;

@@ -134,6 +134,44 @@ fn a_budget_is_the_sessions() {
 }
 
 #[test]
+fn what_its_api_did_not_answer_is_tried_again() {
+    for (status, done) in [("529", ""), ("500", "[[bash: echo one]]")] {
+        let world = World::with(&CLAUDE, json!({"retries": 2}));
+        world.env.config("[agents]\nretry_after = \"1s\"\n");
+        // It tries three times by itself.
+        let prompt = format!("{done} [[error: {status} x3]] [[say: At last.]]");
+        let (id, first) = world.run(&prompt);
+        let outcome = json!(["api_error", status.parse::<u16>().ok(), true]);
+        let first = first.outcome(outcome).tells_figures();
+        let second = world.ended(&id, 1).outcome(json!("success")).tells_all();
+        assert_eq!(second.result()["text"], "At last.");
+        let row = world.env.session(&id);
+        assert_eq!(row["runs"], 2);
+        let both = Told::sum(&[&first.dispensed, &second.dispensed]);
+        assert_eq!(Told::summed(&row["usage"]), both);
+    }
+}
+
+#[test]
+fn a_conversation_that_is_too_long_is_shortened_and_tried_again() {
+    let world = World::with(&CLAUDE, json!({"retries": 1}));
+    let (id, _) = world.run("[[bash: echo one]] [[say: So far.]]");
+    world.resume(
+        &id,
+        "[[error: 400 prompt is too long: 250000 tokens > 200000 maximum x2]] [[say: Fits.]]",
+    );
+    world.env.wait(&id);
+    let events = world.env.events(&id);
+    let queued = events.iter().filter(|event| event["kind"] == "queued");
+    let hows: Vec<&Value> = queued.map(|event| &event["how"]).collect();
+    let ends = events.iter().filter(|event| event["kind"] == "run_ended");
+    let ends: Vec<&Value> = ends.collect();
+    assert_eq!(hows, ["new", "next", "retry", "retry"], "{ends:?}");
+    let last = world.ended(&id, 3).outcome(json!("success"));
+    assert_eq!(last.result()["text"], "Fits.");
+}
+
+#[test]
 fn a_sub_agent_is_counted_once() {
     let world = World::new(&CLAUDE);
     let task = json!({

@@ -149,7 +149,7 @@ fn last_said(driver: &Driver, number: u32) -> Result<Option<Timestamp>, Over> {
     let record = driver.record();
     let run = record.runs.get(number as usize);
     let adopted = run.filter(|run| run.started.is_some());
-    let limit = adopted.and_then(|run| run.bounds.over(driver.spec.bounds).silence());
+    let limit = adopted.and_then(|run| record.bounds_of(run).silence());
     if limit.is_none() {
         return Ok(None);
     }

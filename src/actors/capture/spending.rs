@@ -32,9 +32,8 @@ impl Spending {
     pub(super) fn new(driver: &Driver, number: u32) -> Result<Self, Over> {
         let record = driver.record();
         let run = record.runs.get(number as usize);
-        let own = run.map(|run| run.bounds).unwrap_or_default();
         let mut spending = Self {
-            bounds: own.over(driver.spec.bounds),
+            bounds: run.map(|run| record.bounds_of(run)).unwrap_or_default(),
             progress: Progress::new(agent::speaks(&driver.spec)),
             told: false,
         };

@@ -23,6 +23,7 @@ fn settings(home: &Path) -> Settings {
         retention: Retention::default(),
         min_free: Some(0),
         silence: Silence::default(),
+        retry_after: Duration::ZERO,
     }
 }
 

@@ -32,7 +32,7 @@ Examples:
   cldpd start -d myrepo otherrepo --prompt \"fix the flaky test\"
   cldpd start -d myrepo --count 5 --prompt-file task.md
   cldpd start -d reviewer --after myrepo-3f9a1c2e --timeout 30m --prompt \"review it\"
-  cldpd start -d myrepo --max-turns 60 --max-cost 5 --idle-timeout 20m --prompt \"tidy up\"
+  cldpd start -d myrepo --max-turns 60 --max-cost 5 --idle-timeout 20m --retries 3 --prompt \"tidy up\"
   git diff | cldpd start reviewer --prompt-file -"
 )]
 pub struct Args {

@@ -94,6 +94,7 @@ fn a_variable_goes_over_the_file_and_a_flag_over_both() {
             "agents.silent_after=\"15m\" default",
             "agents.linger_after=\"15m\" default",
             "agents.on_silence=\"note\" default",
+            "agents.retry_after=\"10s\" default",
             "daemon.idle_exit=\"15m\" default",
             "daemon.log_format=\"logfmt\" default",
             "journal.min_free=null default",

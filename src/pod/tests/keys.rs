@@ -33,13 +33,14 @@ fn limits_are_read_in_their_units() {
     assert_eq!((spec.user.as_deref(), pod.timeout), (Some("1000"), None));
     let pod = Home::with(r#"{"timeout": 90}"#).load();
     assert_eq!(pod.timeout, Some(90));
-    let bounds = r#"{"maxTurns": 40, "maxCost": 2.5, "idleTimeout": "20m"}"#;
+    let bounds = r#"{"maxTurns": 40, "maxCost": 2.5, "idleTimeout": "20m", "retries": 3}"#;
     let bounds = Home::with(bounds).load().bounds;
     assert_eq!(
         (bounds.max_turns, bounds.idle_timeout),
         (Some(40), Some(1200))
     );
     assert_eq!(bounds.max_cost.map(f64::from), Some(2.5));
+    assert_eq!(bounds.retries(), 3);
     let none = r#"{"maxTurns": 0, "maxCost": 0, "idleTimeout": 0}"#;
     let none = Home::with(none).load().bounds;
     assert_eq!(
@@ -91,6 +92,8 @@ fn wrong_limits_say_what_was_expected() {
         (r#"{"timeout": "999999w"}"#, "but is \"999999w\""),
         (r#"{"maxTurns": 1.5}"#, "such as 40, but is 1.5"),
         (r#"{"maxTurns": "9"}"#, "such as 40, but is a string"),
+        (r#"{"retries": 11}"#, "from 0 to 10, but is 11"),
+        (r#"{"retries": "3"}"#, "from 0 to 10, but is a string"),
         (r#"{"maxCost": -1}"#, "such as 2.5, but is -1"),
         (r#"{"maxCost": "5"}"#, "such as 2.5, but is a string"),
         (r#"{"idleTimeout": "soon"}"#, "\"30m\", but is \"soon\""),

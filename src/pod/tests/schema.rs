@@ -152,6 +152,7 @@ fn typical_mistakes_are_refused_by_both() {
         json!({"keep": "sometimes"}),
         json!({"maxParallel": 0}),
         json!({"maxTurns": -1}),
+        json!({"retries": "3"}),
         json!({"maxCost": "5"}),
         json!({"idleTimeout": "soon"}),
         json!({"runtime": "podman"}),

@@ -229,6 +229,8 @@ fn every_kind() -> Vec<Event> {
             env: vec!["TOKEN".to_owned()],
             fresh: None,
             bounds: Bounds::default(),
+            task_at: 0,
+            retry: None,
             position: Some(2),
             reason: Some("room".to_owned()),
         },

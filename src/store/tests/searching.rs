@@ -99,6 +99,8 @@ fn queued(prompt: &str) -> EventKind {
         env: Vec::new(),
         fresh: None,
         bounds: Bounds::default(),
+        task_at: 0,
+        retry: None,
         position: None,
         reason: None,
     }

@@ -47,6 +47,8 @@ pub(super) fn session_of(said: &[(Vec<u8>, bool, bool)]) -> Vec<Event> {
             env: vec![],
             fresh: None,
             bounds: Bounds::default(),
+            task_at: 0,
+            retry: None,
             position: None,
             reason: None,
         },

@@ -17,6 +17,9 @@ pub struct Message {
     pub text: Vec<u8>,
 }
 
+/// A message that was to be dropped, and whether it was.
+pub type Dropped<'a> = Option<(&'a str, bool)>;
+
 /// What comes next.
 pub enum Next {
     Message(Message),
@@ -36,8 +39,8 @@ struct State {
 pub struct Inbox(Arc<(Mutex<State>, Condvar)>);
 
 impl Inbox {
-    /// Begins to read; `answer` writes the answer to an interrupt, by its id.
-    pub fn open(answer: impl Fn(&str) + Send + 'static) -> Self {
+    /// Begins to read; `answer` writes the answer to a control request, by its id.
+    pub fn open(answer: impl Fn(&str, Dropped<'_>) + Send + 'static) -> Self {
         let inbox = Self::default();
         let ours = inbox.clone();
         thread::spawn(move || {
@@ -50,9 +53,15 @@ impl Inbox {
         inbox
     }
 
-    fn take_line(&self, line: &str, answer: &impl Fn(&str)) {
-        if line.contains("\"subtype\":\"interrupt\"") {
-            answer(&text_of(line, "\"request_id\":\"").unwrap_or_default());
+    fn take_line(&self, line: &str, answer: &impl Fn(&str, Dropped<'_>)) {
+        let request = text_of(line, "\"request_id\":\"").unwrap_or_default();
+        if let Some(message) = text_of(line, "\"message_uuid\":\"") {
+            let mut state = self.lock();
+            let before = state.messages.len();
+            state.messages.retain(|waiting| waiting.id != message);
+            answer(&request, Some((&message, state.messages.len() < before)));
+        } else if line.contains("\"subtype\":\"interrupt\"") {
+            answer(&request, None);
             self.change(|state| state.interrupted = true);
         } else if let Some(text) = text_of(line, "\"text\":\"") {
             let id = text_of(line, "\"uuid\":\"").unwrap_or_default();

@@ -54,7 +54,8 @@
 //! With `--input-format stream-json` it takes its prompt, and further messages, as lines
 //! of JSON (`inbox.rs`), says each again when it takes it up, and ends with its input. A
 //! message that comes while it works is a turn of its own, behind that one, unless it was
-//! waited for with `hear`. A control request to interrupt ends the turn at the next
+//! waited for with `hear`; one that was not taken up can be cancelled. A control request to
+//! interrupt ends the turn at the next
 //! directive, or in `hear`.
 //!
 //! Called `sh` or `git`, it stands for a shell and its programs in a build
@@ -149,7 +150,7 @@ fn run(args: &[String]) -> io::Result<i32> {
     let mut first = None;
     if messages {
         let out = agent.voice.out.try_clone()?;
-        let inbox = Inbox::open(move |id| voice::answer_control(&out, id));
+        let inbox = Inbox::open(move |id, dropped| voice::answer_control(&out, id, dropped));
         if let Next::Message(message) = inbox.next() {
             agent.prompt.clone_from(&message.text);
             first = Some(message);

@@ -1,6 +1,6 @@
 //! How the scripted agent speaks: plain lines, or Claude Code's stream-json.
 
-use crate::inbox::Message;
+use crate::inbox::{Dropped, Message};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -225,9 +225,15 @@ impl Voice {
 }
 
 /// The answer to a control request.
-pub fn answer_control(mut out: &File, id: &str) {
+pub fn answer_control(mut out: &File, id: &str, dropped: Dropped<'_>) {
+    let answer = dropped.map_or_else(String::new, |(message, cancelled)| {
+        format!(
+            r#","response":{{"cancelled":{cancelled},"message_uuid":{}}}"#,
+            quote(message)
+        )
+    });
     let line = format!(
-        r#"{{"type":"control_response","response":{{"subtype":"success","request_id":{}}}}}"#,
+        r#"{{"type":"control_response","response":{{"subtype":"success","request_id":{}{answer}}}}}"#,
         quote(id)
     );
     let _ = out.write_all((line + "\n").as_bytes());

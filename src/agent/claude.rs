@@ -80,18 +80,26 @@ impl Agent for Claude {
         })))
     }
 
+    fn take_back(&self, message: &str, id: &str) -> Option<Vec<u8>> {
+        let request = json!({"subtype": "cancel_async_message", "message_uuid": message});
+        Some(control(id, &request))
+    }
+
     fn interrupt(&self, id: &str) -> Option<Vec<u8>> {
-        let request = json!({"subtype": "interrupt"});
-        Some(line(&json!({
-            "type": "control_request",
-            "request_id": id,
-            "request": request,
-        })))
+        Some(control(id, &json!({"subtype": "interrupt"})))
     }
 
     fn choose_session(&self, random: u128) -> Option<String> {
         Some(crate::model::message::uuid(random))
     }
+}
+
+fn control(id: &str, request: &Value) -> Vec<u8> {
+    line(&json!({
+        "type": "control_request",
+        "request_id": id,
+        "request": request,
+    }))
 }
 
 fn line(value: &Value) -> Vec<u8> {

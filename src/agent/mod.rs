@@ -84,6 +84,12 @@ pub trait Agent: Send + Sync {
         None
     }
 
+    /// What is written there to have it give up the message with that id, unless it has
+    /// taken it up.
+    fn take_back(&self, _message: &str, _id: &str) -> Option<Vec<u8>> {
+        None
+    }
+
     /// What is written there to have it leave off what it does.
     fn interrupt(&self, _id: &str) -> Option<Vec<u8>> {
         None
@@ -157,7 +163,10 @@ pub fn rests<'a>(events: impl DoubleEndedIterator<Item = &'a AgentEvent>) -> Opt
         | AgentEvent::ToolResult { .. }
         | AgentEvent::Retry { .. }
         | AgentEvent::PermissionDenied { .. } => Some(false),
-        AgentEvent::Usage { .. } | AgentEvent::Limit { .. } | AgentEvent::Unknown { .. } => None,
+        AgentEvent::Dropped { .. }
+        | AgentEvent::Usage { .. }
+        | AgentEvent::Limit { .. }
+        | AgentEvent::Unknown { .. } => None,
     })
 }
 

@@ -139,6 +139,7 @@ fn of(agent: &str, event: &AgentEvent) -> Option<Shown> {
         } => (Shown::aside(&format!("[{name}]")), &None),
         AgentEvent::Result { .. } => (ends(event)?, &None),
         AgentEvent::Heard { .. }
+        | AgentEvent::Dropped { .. }
         | AgentEvent::Usage { .. }
         | AgentEvent::Limit { .. }
         | AgentEvent::Unknown { .. } => {

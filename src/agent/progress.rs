@@ -63,6 +63,7 @@ impl Progress {
             | AgentEvent::Usage { .. }
             | AgentEvent::Init { .. }
             | AgentEvent::Heard { .. }
+            | AgentEvent::Dropped { .. }
             | AgentEvent::Retry { .. }
             | AgentEvent::Limit { .. }
             | AgentEvent::PermissionDenied { .. }

@@ -38,6 +38,7 @@ fn of_agent(event: &AgentEvent) -> Option<String> {
             ))
         }
         AgentEvent::Heard { .. }
+        | AgentEvent::Dropped { .. }
         | AgentEvent::Text { .. }
         | AgentEvent::Thinking { .. }
         | AgentEvent::ToolUse { .. }

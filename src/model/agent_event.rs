@@ -33,6 +33,11 @@ pub enum AgentEvent {
         /// The message's id.
         message: String,
     },
+    /// It gave up a message that it had not taken up, as it was asked to.
+    Dropped {
+        /// The message's id.
+        message: String,
+    },
     /// What it said: the text of one message.
     Text {
         /// The text.
@@ -170,6 +175,7 @@ impl AgentEvent {
             } => true,
             Self::Init { .. }
             | Self::Heard { .. }
+            | Self::Dropped { .. }
             | Self::Usage { .. }
             | Self::Limit { .. }
             | Self::Unknown {

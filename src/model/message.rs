@@ -102,14 +102,14 @@ impl RunState {
         }
     }
 
-    /// The agent said that it took up the message that this is.
-    fn heard(&mut self) {
+    /// How far the agent says that the message is.
+    fn reach(&mut self, stage: Message) {
         if let Self::Live {
             phase: Phase::Steering { message, .. },
             ..
         } = self
         {
-            *message = Message::Heard;
+            *message = stage;
         }
     }
 }
@@ -126,7 +126,11 @@ impl SessionRecord {
             match said {
                 AgentEvent::Heard { message } if *message == message_id(ulid, run.number) => {
                     run.started = run.started.or(Some(time));
-                    run.state.heard();
+                    run.state.reach(Message::Heard);
+                }
+                // As if it had never been sent.
+                AgentEvent::Dropped { message } if *message == message_id(ulid, run.number) => {
+                    run.state.reach(Message::Asked);
                 }
                 AgentEvent::Result { .. } if stands == Message::Heard => {
                     run.result.get_or_insert_with(|| answer(said));

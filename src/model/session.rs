@@ -315,7 +315,7 @@ impl SessionRecord {
             }
             // It was answered.
             AgentEvent::Usage { .. } => run.limit = None,
-            AgentEvent::Heard { .. } => changed = true,
+            AgentEvent::Heard { .. } | AgentEvent::Dropped { .. } => changed = true,
             _ => {}
         }
         let session = match &event {

@@ -201,6 +201,7 @@ impl Account {
             }
             AgentEvent::Init { .. }
             | AgentEvent::Heard { .. }
+            | AgentEvent::Dropped { .. }
             | AgentEvent::Text { .. }
             | AgentEvent::Thinking { .. }
             | AgentEvent::ToolUse { .. }

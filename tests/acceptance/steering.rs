@@ -210,11 +210,19 @@ fn a060_a_message_that_nobody_took_up_can_be_taken_back() {
     env.await_line(&id, "ready");
     tell(&env, &id, "[[print one]]");
     tell(&env, &id, "[[print two]]");
+    // One alone, while the agent works on.
+    let resume = env
+        .cldpd(["resume", &id, "--prompt", "[[print three]]"])
+        .spawn();
+    resume.error_line("run 3: ");
+    resume.signal(Signal::INT);
+    resume.finish().code(130);
+    assert_eq!(env.session(&id)["state"], "running");
     // All of it: what was not taken up is taken back.
     env.cldpd(["stop", "-t", "0", &id]).run().code(0);
     let events = env.events(&id);
     assert_dense(&events);
-    for run in [1, 2] {
+    for run in [1, 2, 3] {
         assert_eq!(
             outcome(only(&of_run(&events, run), "run_ended")),
             "cancelled"

@@ -4,7 +4,10 @@ use crate::agent::CLAUDE;
 use crate::cases;
 use crate::ledger::Told;
 use crate::recording::record;
+use crate::support::events::{of_kind, of_run, only};
+use crate::support::process::Proc;
 use crate::world::World;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[test]
@@ -197,5 +200,96 @@ fn an_answer_of_2_mib_is_whole() {
     });
 }
 
-// Steering a run that works: `resume --how steer`. What is said to it while it works is
-// to be in the same run, and in the figures once.
+/// Tells a working agent something, and waits until its command has read that.
+#[track_caller]
+fn tell(world: &World, id: &str, prompt: &str) -> Proc {
+    let args = ["resume", id, "--prompt", prompt];
+    let resume = world.env.cldpd(args).spawn();
+    let follow = world.env.follow(id);
+    // The first such line is its first prompt's.
+    for _ in 0..2 {
+        follow.line("\"state\":\"queued\"");
+    }
+    resume
+}
+
+#[test]
+fn it_is_steered_while_it_works() {
+    let world = World::with(&CLAUDE, json!({"steer": true}));
+    let gate = world.env.gate("work");
+    let work = format!(
+        "[[bash: busybox cat {}]] [[say: never]]",
+        gate.path().display()
+    );
+    let id = world.start(&work);
+    world.env.await_line(&id, "\"name\":\"Bash\"");
+    let resume = tell(&world, &id, "[[bash: echo more]] [[say: steered]]");
+    gate.open();
+    assert!(resume.finish().code(0).text().contains("steered"));
+    let run = world.ended(&id, 0).outcome(json!("success")).tells_all();
+    assert_eq!(run.code, 0);
+    assert_eq!(run.agent_events("heard").len(), 2, "both prompts");
+    assert_eq!(run.result()["text"], "steered");
+    let events = world.env.events(&id);
+    let message = of_run(&events, 1);
+    assert_eq!(only(&message, "run_ended")["outcome"], "success");
+    assert!(of_kind(&events, "deferred").is_empty());
+    let uses = world.env.session(&id)["usage"]["output"].clone();
+    assert_eq!(uses, run.dispensed.output, "counted once");
+    record(&CLAUDE, "steered", &[&run]);
+}
+
+#[test]
+fn what_it_took_up_can_be_interrupted() {
+    let world = World::with(&CLAUDE, json!({"steer": true}));
+    let gate = world.env.gate("work");
+    let work = format!(
+        "[[bash: busybox cat {}]] [[say: never]]",
+        gate.path().display()
+    );
+    let id = world.start(&work);
+    world.env.await_line(&id, "\"name\":\"Bash\"");
+    let resume = tell(&world, &id, "[[with: Then.]] [[hang]]");
+    gate.open();
+    resume.line("Then.");
+    resume.signal(Signal::INT);
+    assert_ne!(resume.finish().code, 0);
+    let run = world.ended(&id, 0).outcome(json!("interrupted"));
+    let message = of_run(&world.env.events(&id), 1);
+    assert_eq!(only(&message, "run_ended")["outcome"], "stopped");
+    record(&CLAUDE, "steered-interrupted", &[&run]);
+}
+
+#[test]
+fn what_it_did_not_take_up_is_taken_back() {
+    let world = World::with(&CLAUDE, json!({"steer": true}));
+    let gate = world.env.gate("work");
+    let work = format!(
+        "[[bash: busybox cat {}]] [[say: Done.]]",
+        gate.path().display()
+    );
+    let id = world.start(&work);
+    world.env.await_line(&id, "\"name\":\"Bash\"");
+    let resume = tell(&world, &id, "[[say: never]]");
+    resume.signal(Signal::INT);
+    resume.finish().code(130);
+    gate.open();
+    let run = world.ended(&id, 0).outcome(json!("success")).tells_all();
+    assert_eq!(run.result()["text"], "Done.");
+    let message = of_run(&world.env.events(&id), 1);
+    assert_eq!(only(&message, "run_ended")["outcome"], "cancelled");
+    record(&CLAUDE, "steered-taken-back", &[&run]);
+}
+
+#[test]
+fn with_messages_it_ends_as_without() {
+    let world = World::with(&CLAUDE, json!({"steer": true}));
+    let (id, first) = world.run("[[bash: echo one]] [[say: One.]]");
+    first.outcome(json!("success")).tells_all();
+    world.resume(&id, "[[say: Two.]]");
+    let second = world.ended(&id, 1).outcome(json!("success")).tells_all();
+    assert_eq!((second.code, &second.result()["text"]), (0, &json!("Two.")));
+    let (_, refused) = world.run("[[error: 401 no such key]]");
+    let refused = refused.outcome(json!(["api_error", 401, false]));
+    assert_eq!(refused.code, 1);
+}

@@ -55,7 +55,9 @@ impl World {
         let mock = Path::new(BINARY).with_file_name("examples/mock-api");
         let mock =
             json!({"source": mock, "target": format!("/usr/local/bin/{name}"), "readOnly": true});
-        let builder = builder.json(json!({"mounts": [mock]}));
+        let shared = env.shared();
+        let gates = json!({"source": shared, "target": shared});
+        let builder = builder.json(json!({"mounts": [mock, gates]}));
         let pod = builder.dockerfile(&dockerfile).make();
         Self { env, agent, pod }
     }

@@ -11,6 +11,7 @@ use crate::actors::driver::{Driver, Over, gone};
 use crate::actors::session::Published;
 use crate::actors::{launch, messages, order};
 use crate::agent;
+use crate::model::message::message_id;
 use crate::model::signal;
 use crate::model::{EventKind, How, Message, RunRecord, SessionRecord, Ulid};
 use crate::runtime::shim::{Shim, ShimError};
@@ -23,6 +24,8 @@ pub(super) struct Done {
     closed: bool,
     /// The agent was told to leave off, for these stops.
     interrupted: Vec<Ulid>,
+    /// The agent was asked to give up what it had not taken up, for these stops.
+    taken_back: Vec<Ulid>,
 }
 
 /// What is to be done next about messages to a run's agent.
@@ -30,6 +33,7 @@ enum Work<'a> {
     Send(&'a RunRecord),
     Answered(&'a RunRecord),
     LetGo(&'a RunRecord, Message),
+    TakeBack(&'a RunRecord, Ulid),
     Interrupt(Ulid),
     Close,
 }
@@ -51,6 +55,9 @@ fn next<'a>(record: &'a SessionRecord, to: u32, done: &Done) -> Option<Work<'a>>
             (Some(_), _) | (None, Message::Asked) if ends => {}
             (Some(stop), Message::Heard) if !done.interrupted.contains(&stop.id) => {
                 return Some(Work::Interrupt(stop.id));
+            }
+            (Some(stop), Message::Sent) if !done.taken_back.contains(&stop.id) => {
+                return Some(Work::TakeBack(run, stop.id));
             }
             (None, Message::Asked) => return Some(Work::Send(run)),
             (Some(_), Message::Heard | Message::Sent) | (None, Message::Heard | Message::Sent) => {}
@@ -86,6 +93,17 @@ impl Reading {
                 }
                 Work::Answered(run) => messages::answered(driver, run).await?,
                 Work::LetGo(run, message) => messages::let_go(driver, run, message).await?,
+                Work::TakeBack(run, stop) => {
+                    self.messages.taken_back.push(stop);
+                    let message = message_id(driver.link.ulid, run.number);
+                    let agent = agent::agent(driver.spec.agent);
+                    let bytes = agent.take_back(&message, &stop.to_string());
+                    // Where it says nothing to that it is interrupted when it takes it up.
+                    let told = shim.steer(stop, self.number, bytes.unwrap_or_default());
+                    if let Err(error) = self.answer(told).await {
+                        tracing::debug!(%error, "a message was not taken back");
+                    }
+                }
                 Work::Interrupt(stop) => {
                     self.messages.interrupted.push(stop);
                     self.leave_off(driver, shim, stop).await;
@@ -105,7 +123,7 @@ impl Reading {
     /// Hands a message to the shim. False when that does not answer.
     async fn send(&mut self, driver: &Driver, shim: &Shim, run: &RunRecord) -> Result<bool, Over> {
         let ulid = driver.link.ulid;
-        let message = crate::model::message::message_id(ulid, run.number);
+        let message = message_id(ulid, run.number);
         let bytes = order::message(driver, run, &message)?;
         let id = order::message_id(ulid, run.number);
         fail_point!("steer.sending");
@@ -139,7 +157,8 @@ impl Reading {
         let Some(bytes) = agent.interrupt(&stop.to_string()) else {
             return;
         };
-        let told = self.answer(shim.steer(stop, self.number, bytes)).await;
+        let id = Ulid(stop.0 ^ 2);
+        let told = self.answer(shim.steer(id, self.number, bytes)).await;
         let told = match (told, signal::number("SIGINT")) {
             (Err(ShimError::Refused { .. }), Some(number)) => {
                 let id = Ulid(stop.0 ^ 1);

@@ -35,7 +35,8 @@ fn show(line: &[u8]) -> Option<Vec<Shown>> {
         ("system", "status" | "session_state_changed" | "background_tasks_changed")
         | ("system", "hook_started" | "hook_progress" | "task_progress" | "task_updated")
         | ("system", "thinking_tokens")
-        | ("stream_event" | "control_request" | "control_response" | "keep_alive", _) => Vec::new(),
+        | ("stream_event" | "control_request" | "control_response", _)
+        | ("keep_alive" | "command_lifecycle", _) => Vec::new(),
         (kind, "") => one(Shown::aside(&format!("[{kind}]"))),
         (kind, subtype) => one(Shown::aside(&format!("[{kind}/{subtype}]"))),
     })

@@ -51,6 +51,7 @@ impl Reader for ClaudeReader {
                 events.push(AgentEvent::PermissionDenied { tool });
             }
             ("rate_limit_event", _) => events.extend(limit(line)),
+            ("control_response", _) => events.extend(dropped(line)),
             ("conversation_reset", _) => events.extend(reset(line)),
             // Some other program's JSON.
             ("", _) => {}
@@ -287,6 +288,15 @@ fn heard(line: &str) -> Option<AgentEvent> {
     Some(AgentEvent::Heard { message })
 }
 
+/// A message that it gave up before it took it up.
+fn dropped(line: &str) -> Option<AgentEvent> {
+    let [response] = json::fields(line, ["response"])?;
+    let answer = json::at(response, &["response"]);
+    let [cancelled, uuid] = json::members(answer, ["cancelled", "message_uuid"]);
+    let message = text::name(uuid).filter(|_| json::flag(cancelled) == Some(true))?;
+    Some(AgentEvent::Dropped { message })
+}
+
 fn retry(line: &str) -> AgentEvent {
     let keys = [
         "attempt",
@@ -342,9 +352,9 @@ fn is_silent(kind: &str, subtype: &str) -> bool {
     match kind {
         "stream_event"
         | "control_request"
-        | "control_response"
         | "control_cancel_request"
         | "keep_alive"
+        | "command_lifecycle"
         | "tool_progress" => true,
         "system" => matches!(
             subtype,

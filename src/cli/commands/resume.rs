@@ -24,8 +24,8 @@ next run, or at once if its agent takes messages (\"steer\": true in pod.json);
 one that has ended goes on from where it was. A pod's name means its only live
 session, else its latest.
 
-Ctrl+C stops this run only, never one that was there before. Of a message it
-interrupts what the agent does.
+Ctrl+C stops this run only, never one that was there before. A message to a
+working agent is taken back, or what the agent does about it is interrupted.
 
 Examples:
   cldpd resume myrepo --prompt \"focus on the error handling in api.go\"

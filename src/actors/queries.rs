@@ -144,6 +144,12 @@ impl Handle {
         Firehose::new(self.shared.clone(), query)
     }
 
+    /// Whether a session is not over, or waits for its time.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.shared.directory.live().is_empty()
+    }
+
     /// How many runs are let go and how many wait.
     ///
     /// # Errors

@@ -155,7 +155,7 @@ async fn serve(
         match why {
             Why::Asked => return Ok(()),
             // Something may have come in at the last moment.
-            Why::Idle if system.handle().queue().await?.is_empty() => return Ok(()),
+            Why::Idle if !system.handle().is_busy() => return Ok(()),
             Why::Idle => {}
         }
     }

@@ -137,13 +137,7 @@ impl Server {
             return std::future::pending().await;
         };
         loop {
-            let busy = self
-                .context
-                .handle
-                .queue()
-                .await
-                .is_ok_and(|load| !load.is_empty());
-            if busy {
+            if self.context.handle.is_busy() {
                 self.context.activity.touch();
             }
             match self.context.activity.idle() {

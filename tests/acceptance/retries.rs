@@ -230,3 +230,35 @@ fn a069_a_retry_comes_also_where_the_daemon_died_meanwhile() {
     assert!(env.said(&id).contains("[redacted:DEPLOY_TOKEN]"));
     assert!(!values(&env, &id).exists());
 }
+
+#[test]
+fn a069_a_daemon_with_nothing_else_to_do_stays_for_a_retry() {
+    let env = TestEnv::new();
+    env.config("[daemon]\nidle_exit = \"1s\"\n[agents]\nretry_after = \"3s\"\n");
+    let gate = env.gate("again");
+    let pod = env.local_pod("alone").make();
+    let prompt = format!("[[refuse 1 529 Overloaded]]{}", gate.hold());
+    let id = env.start(&[&pod, "--retries", "1", "--prompt", &prompt]);
+    // Nobody asks it anything meanwhile.
+    drop(gate.meet());
+    assert_eq!(env.wait(&id), 0);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a069_values_go_also_with_a_daemon_that_dies() {
+    for (point, retries) in [("run.ended", "1"), ("launch.recorded", "0")] {
+        let env = TestEnv::new();
+        let pod = env.local_pod("dies").make();
+        let start = env.cldpd(["daemon", "start"]);
+        let armed = format!("{point}=kill");
+        start.env("CLDPD_FAILPOINTS", armed).run().ok();
+        let pid = env.daemon_pid();
+        let args = [&pod, "--retries", retries, "--env", SECRET, "--prompt"];
+        let id = env.start(&[&args[..], &["[[print done]]"]].concat());
+        crate::support::procfs::await_death(pid);
+        env.start_daemon();
+        assert_eq!(env.wait(&id), 0);
+        assert!(!values(&env, &id).exists(), "{point}");
+    }
+}

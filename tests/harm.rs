@@ -172,3 +172,28 @@ fn an_impostor_at_a_shims_socket_is_told_nothing_and_nothing_is_lost() {
     }
     assert!(met > 0, "it was met");
 }
+
+#[test]
+fn an_impostor_of_our_own_user_does_not_keep_a_local_session_from_its_end() {
+    let env = TestEnv::new();
+    let gate = env.gate("hold");
+    let pod = env.local_pod("impostor").plain().make();
+    let prompt = format!("[[print up]]{}[[lines 100]][[exit 6]]", gate.hold());
+    let secret = format!("TOKEN=secret-{}", env.tag());
+    let id = env.start(&[&pod, "--env", &secret, "--prompt", &prompt]);
+    env.await_line(&id, "up");
+    let socket = run_dir(&env, &id).join("ctl.sock");
+    env.kill_daemon();
+    std::fs::remove_file(&socket).expect("it can be removed");
+    let impostor = UnixListener::bind(&socket).expect("it can be taken");
+    env.start_daemon();
+    let (mut stream, _) = impostor.accept().expect("it is met");
+    // Nobody answers: the session is read on all the same.
+    gate.open();
+    assert_eq!(env.wait(&id), 6);
+    assert_eq!(env.said(&id), "up\n".to_owned() + &numbered(100));
+    assert_dense(&env.events(&id));
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).expect("it was given up");
+    assert!(heard.len() < 64, "no more than a greeting: {heard:?}");
+}

@@ -13,6 +13,8 @@ mod crash;
 mod docker;
 mod engine_faults;
 mod errors;
+#[cfg(feature = "failpoints")]
+mod forgery;
 mod guide;
 mod harm;
 mod house_rules;

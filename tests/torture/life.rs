@@ -1,6 +1,6 @@
 //! One life of a daemon: where it is to die, and how, if it does not get there.
 
-use crate::support::{Dice, TestEnv, procfs};
+use crate::support::{Dice, TestEnv, engine, procfs};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 
@@ -199,6 +199,29 @@ pub fn freeze_shims(env: &TestEnv, many: usize) {
 pub fn thaw_shims(env: &TestEnv) {
     for pid in shims(env) {
         send(pid, Signal::CONT);
+    }
+}
+
+/// Stops everything for so long, as a machine that sleeps does: daemon, shims, agents
+/// and commands, also in containers.
+pub fn suspend(env: &TestEnv, pause: Duration) {
+    let mut all: Vec<i32> = procfs::processes_of(env.root())
+        .into_iter()
+        .map(|(pid, _)| pid)
+        .collect();
+    for name in engine::containers_of(env.root()) {
+        let pid = engine::inspect(&name).state.and_then(|state| state.pid);
+        if let Some(pid) = pid.filter(|pid| *pid > 0) {
+            all.extend(procfs::processes_in(&procfs::pid_namespace(pid)));
+        }
+    }
+    for pid in &all {
+        send(*pid, Signal::STOP);
+    }
+    // Our own end is a thing that does not happen meanwhile.
+    procfs::ends_within(std::process::id().cast_signed(), pause);
+    for pid in &all {
+        send(*pid, Signal::CONT);
     }
 }
 

@@ -6,6 +6,7 @@ use super::script::Script;
 use super::shims::Shims;
 use crate::support::process::Proc;
 use crate::support::{Dice, TestEnv};
+use std::time::Duration;
 
 /// Sessions that are live at once, at least.
 const LOCAL: usize = 20;
@@ -88,7 +89,14 @@ pub struct Round<'e> {
 }
 
 /// Plays the round of that seed, after one that left the sessions `old`.
-pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
+/// Everything is stopped for `asleep` in its first life, if that is given.
+pub fn play(
+    env: &TestEnv,
+    pods: &Pods,
+    seed: u64,
+    old: &[String],
+    asleep: Option<Duration>,
+) -> Played {
     let mut round = Round {
         env,
         pods,
@@ -109,6 +117,10 @@ pub fn play(env: &TestEnv, pods: &Pods, seed: u64, old: &[String]) -> Played {
         let life = Life::roll(&mut round.dice, number == 0);
         round.armed.clone_from(&life.armed);
         round.begin(life.errand);
+        if let (0, Some(pause)) = (number, asleep) {
+            round.frozen = true;
+            life::suspend(env, pause);
+        }
         if number == 1 && !old.is_empty() {
             let mut remove = vec!["rm", "--history"];
             remove.extend(old.iter().map(String::as_str));

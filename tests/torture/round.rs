@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Sessions that are live at once, at least.
 const LOCAL: usize = 20;
-/// How many may be; whoever comes later waits.
-const SLOTS: usize = LOCAL + 4;
+/// How many may be, fewer than there are in any round: whoever comes later waits.
+const SLOTS: usize = LOCAL;
 /// No more begin at once.
 const FIRST: usize = LOCAL + 8;
 

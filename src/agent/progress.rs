@@ -2,7 +2,7 @@
 
 use crate::model::{AgentEvent, AgentKind};
 
-/// Counts the turns of a run.
+/// Counts the turns of a prompt.
 ///
 /// A turn is an answer of the model, with the tools that it asks for at once.
 /// Claude Code names its messages, each of which is one; opencode says when a
@@ -52,7 +52,9 @@ impl Progress {
                     AgentKind::Codex | AgentKind::Gemini | AgentKind::Command => {}
                 }
             }
+            // Whatever is asked in the same process then has turns of its own.
             AgentEvent::Result { .. } => {
+                self.turns = 0;
                 self.works = false;
                 self.answers = false;
             }
@@ -202,5 +204,7 @@ mod tests {
         ];
         assert_eq!(exceeded(AgentKind::Claude, 1, &events), Some(6));
         assert_eq!(exceeded(AgentKind::Claude, 2, &events), None);
+        let twice = [&events[..], &events[..]].concat();
+        assert_eq!(exceeded(AgentKind::Claude, 2, &twice), None);
     }
 }

@@ -86,7 +86,7 @@ impl fmt::Display for Dollars {
 /// How far an agent may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Bounds {
-    /// Turns of one run: answers of the model, each with the tools that it asks for at once.
+    /// Turns of one prompt: answers of the model, each with the tools that it asks for at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
     /// US dollars of the whole session, by the agent's own prices.

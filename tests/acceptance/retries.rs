@@ -112,6 +112,12 @@ fn a069_the_first_error_is_told_where_it_does_not_help() {
     assert_eq!(hows(&env, &id), ["new", "retry"]);
     assert_eq!(why(&env, &id), "Overloaded\nthe last retry: Broken");
     assert!(!values(&env, &id).exists());
+    // An agent that takes messages while it works is tried again as any other.
+    let steered = env.local_pod("steered").json(json!({"steer": true})).make();
+    let prompt = "[[refuse 1 529 Overloaded]][[print done]]";
+    let id = env.start(&[&steered, "--retries", "1", "--prompt", prompt]);
+    assert_eq!(env.wait(&id), 0);
+    assert_eq!(hows(&env, &id), ["new", "retry"]);
     // The conversation is too long: it is shortened first.
     let prompt = "[[refuse 1 400 Prompt is too long]][[print fits]]";
     let id = env.start(&[&pod, "--retries", "1", "--prompt", prompt]);

@@ -3,6 +3,7 @@
 use crate::agent::CODEX;
 use crate::cases;
 use crate::ledger::Told;
+use crate::world::World;
 use serde_json::json;
 
 #[test]
@@ -80,4 +81,19 @@ fn an_answer_of_2_mib_is_whole() {
 fn its_turns_are_counted_for_it() {
     let run = cases::stopped_at_its_turns(&CODEX);
     assert_eq!(run.agent_events("tool_use").len(), 3);
+}
+
+#[test]
+fn what_its_api_did_not_answer_is_tried_again() {
+    let world = World::with(&CODEX, json!({"retries": 1}));
+    world.env.config("[agents]\nretry_after = \"1s\"\n");
+    let (id, first) = world.run("[[error: 429 x1]] [[say: At last.]]");
+    let first = first.outcome(json!(["api_error", 429, true]));
+    let second = world
+        .ended(&id, 1)
+        .outcome(json!("success"))
+        .tells_figures();
+    assert_eq!(second.result()["text"], "At last.");
+    let both = Told::sum(&[&first.dispensed, &second.dispensed]);
+    assert_eq!(Told::summed(&world.env.session(&id)["usage"]), both);
 }

@@ -3,6 +3,7 @@
 use super::life::daemons;
 use super::round::Asked;
 use super::script::Script;
+use super::steered;
 use crate::support::events::{of_kind, of_run, outcome};
 use crate::support::{TestEnv, engine, procfs};
 use base64::Engine as _;
@@ -102,6 +103,10 @@ fn session(env: &TestEnv, row: &Value, asked: &Asked, frozen: bool, faults: &mut
         tokens.push(&script.token);
         let mut own = Vec::new();
         let stopped = asked.stopped.then_some(frozen);
+        if asked.steered {
+            steered::message(&events, number, asked, script, faults);
+            continue;
+        }
         let events = of_run(&events, number);
         match asked.dies {
             true => broken_off(&events, script, &mut own),
@@ -132,7 +137,8 @@ fn session(env: &TestEnv, row: &Value, asked: &Asked, frozen: bool, faults: &mut
     if asked.docker && !asked.removed {
         let ulid = row["ulid"].as_str().expect("a ULID");
         let containers = engine::containers_with_label(&format!("cldpd.session={ulid}"));
-        let began = of_kind(&events, "run_started").len();
+        // That of a run whose program never began goes with its end.
+        let began = of_kind(&events, "container_started").len();
         if containers.len() > 1 || (containers.is_empty() && began > 0) {
             faults.push(format!("{} containers", containers.len()));
         }

@@ -10,6 +10,7 @@ mod life;
 mod round;
 mod script;
 mod shims;
+mod steered;
 
 use crate::support::TestEnv;
 use round::Pods;

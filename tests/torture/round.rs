@@ -4,6 +4,7 @@ use super::check;
 use super::life::{self, Errand, Life};
 use super::script::Script;
 use super::shims::Shims;
+use super::steered;
 use crate::support::process::Proc;
 use crate::support::{Dice, TestEnv};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Pods {
     /// Its agent speaks stream-json.
     claude: String,
     docker: String,
+    /// Its agent takes messages while it works.
+    steered: String,
 }
 
 impl Pods {
@@ -31,6 +34,10 @@ impl Pods {
             local: env.local_pod("torture-l").plain().make(),
             claude: env.local_pod("torture-c").make(),
             docker: env.docker_pod("torture-d").plain().make(),
+            steered: env
+                .local_pod("torture-s")
+                .json(serde_json::json!({"steer": true}))
+                .make(),
         }
     }
 }
@@ -53,6 +60,8 @@ pub struct Asked {
     pub scripts: Vec<Script>,
     /// On the engine.
     pub docker: bool,
+    /// Its agent takes messages while it works.
+    pub steered: bool,
     /// All that it has goes with its end.
     pub gone: bool,
     /// Somebody asked for its end.
@@ -117,6 +126,7 @@ pub fn play(
         let life = Life::roll(&mut round.dice, number == 0);
         round.armed.clone_from(&life.armed);
         round.begin(life.errand);
+        round.steer(number);
         if let (0, Some(pause)) = (number, asleep) {
             round.frozen = true;
             life::suspend(env, pause);
@@ -198,12 +208,48 @@ impl Round<'_> {
         Script::compose(&mut self.dice, token, &self.env.shared(), millis, json)
     }
 
+    fn message(&self, token: String, millis: u64) -> Script {
+        let mut dice = Dice::new(self.seed ^ millis);
+        steered::compose(&mut dice, token, &self.env.shared(), millis)
+    }
+
+    /// Messages to agents that take them, beside whatever else is asked for.
+    fn steer(&mut self, life: u64) {
+        let mut dice = Dice::new(self.seed * 100 + life);
+        let steered = |session: &usize| self.sessions[*session].steered;
+        let steered: Vec<usize> = (0..self.sessions.len()).filter(steered).collect();
+        for _ in 0..dice.roll(8) {
+            let session = *dice.pick(&steered);
+            let number: usize = self.sessions.iter().map(|s| s.scripts.len()).sum();
+            let millis = 50 + dice.roll(300);
+            let script = self.message(token(self.seed, number), millis);
+            self.resume(session, script);
+        }
+    }
+
+    fn resume(&mut self, session: usize, script: Script) {
+        let name = &self.sessions[session].name;
+        let args = ["resume", "-d", name, "--prompt-file", "-"];
+        let prompt = script.prompt.clone();
+        let command = self.command(&args).stdin(prompt).spawn();
+        let runs = &mut self.sessions[session].scripts;
+        runs.push(script);
+        let script = runs.len() - 1;
+        self.errands.push((Aim::Run { session, script }, command));
+    }
+
     fn start(&mut self, docker: bool) {
         let millis = 1500 + self.dice.roll(1200);
         let json = !docker && self.dice.percent(30);
         let gone = !docker && self.dice.percent(10);
-        let script = self.script(millis, json);
+        let mut script = self.script(millis, json);
+        // Dice of their own: a seed makes the same other choices as before.
+        let steered = !docker && !json && self.sessions.len() % 4 == 3;
+        if steered {
+            script = self.message(script.token, millis);
+        }
         let pod = match (docker, json) {
+            _ if steered => &self.pods.steered,
             (true, _) => &self.pods.docker,
             (false, true) => &self.pods.claude,
             (false, false) => &self.pods.local,
@@ -230,6 +276,7 @@ impl Round<'_> {
             name,
             scripts: vec![script],
             docker,
+            steered,
             gone,
             stopped: false,
             removed: false,
@@ -255,14 +302,11 @@ impl Round<'_> {
             0..9 => {
                 let millis = 100 + self.dice.roll(400);
                 let json = self.sessions[session].scripts[0].texts.is_some();
-                let script = self.script(millis, json);
-                let args = ["resume", "-d", &name, "--prompt-file", "-"];
-                let prompt = script.prompt.clone();
-                let command = self.command(&args).stdin(prompt).spawn();
-                let runs = &mut self.sessions[session].scripts;
-                runs.push(script);
-                let script = runs.len() - 1;
-                self.errands.push((Aim::Run { session, script }, command));
+                let mut script = self.script(millis, json);
+                if self.sessions[session].steered {
+                    script = self.message(script.token, millis);
+                }
+                self.resume(session, script);
             }
             9..13 => {
                 self.sessions[session].stopped = true;

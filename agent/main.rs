@@ -48,7 +48,7 @@
 //! Code does: an init line, what is said as messages, a result line; SIGTERM
 //! ends it with 143 and no result, SIGINT with 0 and a result that says
 //! aborted. `--session-id ID` begins a conversation, `--resume ID` goes on with
-//! one, and fails as Claude Code does if there is none. A conversation is a file
+//! one, with `--fork-session` on a copy, and fails as Claude Code does if there is none. A conversation is a file
 //! `conversation-ID` in `$CLDPD_SCRIPTED_STATE`, else `$HOME`, else here.
 //!
 //! With `--input-format stream-json` it takes its prompt, and further messages, as lines
@@ -121,11 +121,21 @@ fn value<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
     args.get(at + 1).map(String::as_str)
 }
 
+/// The id of a fork: another one for each process.
+fn forked(parent: &str) -> String {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let own = (since.as_nanos() as u64) << 16 ^ u64::from(std::process::id());
+    let tail = parent.get(8..24).unwrap_or("-0000-4000-8000-");
+    format!("{:08x}{tail}{:012x}", own as u32, own >> 16 & 0xffff_ffff_ffff)
+}
+
 fn run(args: &[String]) -> io::Result<i32> {
     let json = value(args, "--output-format") == Some("stream-json");
     let begin = value(args, "--session-id");
     let resume = value(args, "--resume");
-    let session = resume.or(begin).unwrap_or(if json {
+    let fork = resume.filter(|_| args.iter().any(|arg| arg == "--fork-session"));
+    let forked = fork.map(forked);
+    let session = forked.as_deref().or(resume).or(begin).unwrap_or(if json {
         "00000000-0000-4000-8000-000000000000"
     } else {
         "plain"
@@ -160,6 +170,12 @@ fn run(args: &[String]) -> io::Result<i32> {
         io::stdin().read_to_end(&mut agent.prompt)?;
     }
     if json {
+        if let Some(parent) = fork {
+            let parent = state.join(format!("conversation-{parent}"));
+            if parent.exists() {
+                std::fs::copy(&parent, &agent.conversation)?;
+            }
+        }
         if let Some(code) = agent.begin(args, begin, resume)? {
             return Ok(code);
         }

@@ -395,6 +395,8 @@ impl Session {
         let target = self.ulid.to_string();
         let request = ResumeRequest {
             fresh: false,
+            fork: false,
+            from_fork: None,
             bounds: Bounds::default(),
             request: Ulid::generate(),
             prompt: Blob(prompt.into()),

@@ -191,6 +191,8 @@ fn record(ulid: Ulid, began: i64) -> Result<SessionRecord, Failure> {
         queued_seq: 2,
         env: Vec::new(),
         fresh: None,
+        branch: None,
+        forked: None,
         bounds: Bounds::default(),
         steerable: false,
         task_at: 0,

@@ -326,6 +326,7 @@ pub(super) fn appends(
                     task: session.task,
                     env: session.values.names(),
                     fresh: None,
+                    branch: None,
                     bounds: Bounds::default(),
                     task_at: session.task_at,
                     retry: None,

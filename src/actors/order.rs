@@ -135,6 +135,8 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         .flatten();
     let session = match &run.fresh {
         Some(fresh) => fresh.agent_session.as_deref(),
+        // The agent names it.
+        None if run.is_fork() => None,
         None => spec.agent_session.as_deref(),
     };
     agent::agent(spec.agent).command(&Invocation {
@@ -143,6 +145,7 @@ pub(super) fn command_line(spec: &Spec, record: &SessionRecord, run: &RunRecord)
         root: config.is_root(),
         steer: run.steerable,
         resume,
+        fork: run.is_fork(),
         session,
         bounds: bounds_left(record, run),
     })

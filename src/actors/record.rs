@@ -130,6 +130,7 @@ mod tests {
             task: None,
             env: vec![],
             fresh: None,
+            branch: None,
             bounds: Bounds::default(),
             task_at: 0,
             retry: None,

@@ -13,7 +13,7 @@ use crate::model::message::is_message;
 use crate::model::run::Phase;
 use crate::model::spec::{Keep, SecretKind};
 use crate::model::{
-    Blob, Error, ErrorCode, Fresh, How, Message, Result, RunState, SessionRecord, Spec,
+    Blob, Branch, Error, ErrorCode, Fresh, How, Message, Result, RunState, SessionRecord, Spec,
 };
 use std::sync::Arc;
 
@@ -94,6 +94,7 @@ impl Handle {
                 fresh: request.fresh.then(|| Fresh {
                     agent_session: agent::choose_session(spec.agent, &spec.pod, random()),
                 }),
+                branch: branch(&record, &spec, &request)?,
                 bounds: request.bounds,
                 how: request.how,
                 id: request.request,
@@ -197,6 +198,51 @@ fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the run that is asked for branches off, if it may.
+///
+/// # Errors
+/// `refused`, with the reason.
+fn branch(record: &SessionRecord, spec: &Spec, request: &ResumeRequest) -> Result<Option<Branch>> {
+    let id = &record.id;
+    let refused =
+        |message: String, hint: String| Err(Error::new(ErrorCode::Refused, message).hint(hint));
+    if request.fork && (request.fresh || request.from_fork.is_some())
+        || request.fresh && request.from_fork.is_some()
+    {
+        let message = "of fresh, fork and from_fork only one can be";
+        return Err(Error::new(ErrorCode::Usage, message));
+    }
+    if let Some(run) = request.from_fork {
+        let forked = record
+            .runs
+            .get(run as usize)
+            .is_some_and(|run| run.forked.is_some());
+        if !forked {
+            return refused(
+                format!("run {run} of {id} made no fork to go on with"),
+                format!("`cldpd inspect {id}` has \"forked\" at the runs that did, and succeeded"),
+            );
+        }
+        return Ok(Some(Branch::From { run }));
+    }
+    if !request.fork {
+        return Ok(None);
+    }
+    if !agent::agent(spec.agent).can_fork() {
+        return refused(
+            format!("{} cannot fork a conversation", spec.agent),
+            "without --fork it goes on with the one there is".to_owned(),
+        );
+    }
+    if record.agent_sessions.is_empty() || record.runs.iter().all(|run| run.started.is_none()) {
+        return refused(
+            format!("the agent of {id} has said nothing yet that could be forked"),
+            format!("`cldpd logs -f {id}` shows when it does"),
+        );
+    }
+    Ok(Some(Branch::Fork))
 }
 
 /// Whether a prompt can go to the agent that works, as it stands. `own`: it comes with

@@ -66,6 +66,7 @@ pub(super) fn after(
         task_at: 0,
         env: asked.env.clone(),
         fresh: None,
+        branch: asked.branch,
         bounds: asked.bounds,
         retry: Some(retry),
         position: None,

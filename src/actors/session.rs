@@ -18,7 +18,7 @@ use crate::model::api::{ResumeHow, ResumeResponse};
 use crate::model::capture::{Cursor, CursorKey};
 use crate::model::run::{Phase, Step};
 use crate::model::{
-    Blob, Bounds, Error, ErrorCode, Event, EventKind, Fresh, How, RunState, SessionRecord,
+    Blob, Bounds, Branch, Error, ErrorCode, Event, EventKind, Fresh, How, RunState, SessionRecord,
     Timestamp, Ulid,
 };
 use crate::store::{Append, AppendError, Claim, RequestRow};
@@ -97,6 +97,8 @@ pub(super) struct AddRun {
     pub(super) env: Vec<String>,
     /// It begins a conversation of its own.
     pub(super) fresh: Option<Fresh>,
+    /// Or it leaves the session's.
+    pub(super) branch: Option<Branch>,
     pub(super) bounds: Bounds,
     pub(super) how: ResumeHow,
     pub(super) id: Ulid,
@@ -399,7 +401,7 @@ impl Handler<AddRun> for Session {
             );
             return Box::pin(fut::ready(Err(error)));
         }
-        let own = message.fresh.is_some() || !message.bounds.is_empty();
+        let own = message.fresh.is_some() || message.branch.is_some() || !message.bounds.is_empty();
         let steered = match (message.how, self.recorder.record()) {
             (ResumeHow::Auto, Some(record)) => {
                 let waiting = record
@@ -423,6 +425,7 @@ impl Handler<AddRun> for Session {
             task: None,
             env: message.env,
             fresh: message.fresh,
+            branch: message.branch,
             bounds: message.bounds,
             task_at: 0,
             retry: None,

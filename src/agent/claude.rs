@@ -49,6 +49,9 @@ impl Agent for Claude {
         if let Some(left) = invocation.bounds.cost() {
             option("--max-budget-usd", &left.amount().to_string());
         }
+        if invocation.fork && invocation.resume.is_some() {
+            argv.push("--fork-session".to_owned());
+        }
         let mut env = BTreeMap::new();
         if spec.permissions == Permissions::Bypass {
             argv.push("--dangerously-skip-permissions".to_owned());
@@ -87,6 +90,10 @@ impl Agent for Claude {
 
     fn interrupt(&self, id: &str) -> Option<Vec<u8>> {
         Some(control(id, &json!({"subtype": "interrupt"})))
+    }
+
+    fn can_fork(&self) -> bool {
+        true
     }
 
     fn choose_session(&self, random: u128) -> Option<String> {

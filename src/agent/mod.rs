@@ -37,6 +37,8 @@ pub struct Invocation<'a> {
     pub steer: bool,
     /// The conversation to go on with; none for a session's first run.
     pub resume: Option<&'a str>,
+    /// On a fork of it.
+    pub fork: bool,
     /// The id to give a conversation that begins, where one was chosen.
     pub session: Option<&'a str>,
     /// How far the run may go; of money, how much is left.
@@ -93,6 +95,11 @@ pub trait Agent: Send + Sync {
     /// What is written there to have it leave off what it does.
     fn interrupt(&self, _id: &str) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Whether it can go on with a fork of a conversation, and leave that as it is.
+    fn can_fork(&self) -> bool {
+        false
     }
 
     /// A session id to choose for the agent, from a fresh random number.

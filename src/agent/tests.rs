@@ -26,6 +26,7 @@ pub(super) fn words(
         image_command: &[],
         root: false,
         resume,
+        fork: false,
         session,
         bounds: spec.bounds,
     });

@@ -242,6 +242,12 @@ pub struct ResumeRequest {
     /// Begin a new conversation in the same place, where that one is gone.
     #[serde(default)]
     pub fresh: bool,
+    /// On a fork of the conversation: no later run knows what is said in this one.
+    #[serde(default)]
+    pub fork: bool,
+    /// Go on with the fork that this run made.
+    #[serde(default)]
+    pub from_fork: Option<u32>,
     /// How far the agent may go in this run; the session's where nothing is said.
     #[serde(flatten)]
     pub bounds: Bounds,

@@ -79,6 +79,9 @@ pub enum EventKind {
         /// It goes on with no conversation, but begins one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fresh: Option<Fresh>,
+        /// It leaves the line of the conversation, or goes on with one that left it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        branch: Option<Branch>,
         /// How far its agent may go, where that is not the session's.
         #[serde(default, skip_serializing_if = "Bounds::is_empty")]
         bounds: Bounds,
@@ -303,6 +306,20 @@ pub struct Fresh {
     /// The agent's own id of it, where cldpd chose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_session: Option<String>,
+}
+
+/// Where a further run stands in what was said before it, if that is not its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "branch", rename_all = "snake_case")]
+pub enum Branch {
+    /// On a fork of the conversation: it knows what was said, and no later run knows
+    /// what is said in it.
+    Fork,
+    /// It goes on with the fork that a run made: that is the conversation from now on.
+    From {
+        /// The run.
+        run: u32,
+    },
 }
 
 /// How a run came about.

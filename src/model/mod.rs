@@ -33,7 +33,7 @@ pub use agent_event::AgentEvent;
 pub use bounds::{Bounds, Dollars};
 pub use bytes::Blob;
 pub use error::{Error, ErrorCode, Result};
-pub use event::{Event, EventKind, Fresh, How, Output, SessionEvent, Stream};
+pub use event::{Branch, Event, EventKind, Fresh, How, Output, SessionEvent, Stream};
 pub use ids::{HomeId, PodName, SessionId, Ulid};
 pub use message::Message;
 pub use outcome::Outcome;

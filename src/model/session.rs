@@ -3,7 +3,7 @@
 use super::agent_event::AgentEvent;
 use super::bounds::Bounds;
 use super::event::is_zero;
-use super::event::{Event, EventKind, Fresh, How};
+use super::event::{Branch, Event, EventKind, Fresh, How};
 use super::ids::{HomeId, PodName, SessionId, Ulid};
 use super::message::is_message;
 use super::outcome::Outcome;
@@ -100,6 +100,12 @@ pub struct RunRecord {
     /// It goes on with no conversation, but begins one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fresh: Option<Fresh>,
+    /// It leaves the line of the conversation, or goes on with one that left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Branch>,
+    /// The agent's own id of the fork that it made, once it has succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<String>,
     /// How far its agent may go, where that is not the session's.
     #[serde(default, skip_serializing_if = "Bounds::is_empty")]
     pub bounds: Bounds,
@@ -219,6 +225,7 @@ impl SessionRecord {
                 task,
                 env,
                 fresh,
+                branch,
                 bounds,
                 task_at,
                 retry,
@@ -242,6 +249,8 @@ impl SessionRecord {
                     queued_seq: event.seq,
                     env: env.clone(),
                     fresh: fresh.clone(),
+                    branch: *branch,
+                    forked: None,
                     bounds: *bounds,
                     steerable: self.steer && is_message(prompt) && !compacts,
                     task_at: *task_at,
@@ -279,6 +288,10 @@ impl SessionRecord {
             }
             EventKind::ContainerStarted { .. } => run.started = Some(event.time),
             EventKind::Deferred { .. } => run.how = How::Next,
+            EventKind::RunEnded {
+                outcome: Outcome::Success,
+                ..
+            } if run.is_fork() => run.forked = run.said_session(),
             EventKind::Signalled { signal, id } => {
                 run.interrupted |= signal == "SIGINT";
                 if run.signals.len() == SIGNALS_MAX {
@@ -318,6 +331,7 @@ impl SessionRecord {
             AgentEvent::Heard { .. } | AgentEvent::Dropped { .. } => changed = true,
             _ => {}
         }
+        let fork = run.is_fork();
         let session = match &event {
             AgentEvent::Init {
                 agent_session,
@@ -342,7 +356,7 @@ impl SessionRecord {
             changed = true;
             run.result = Some(event);
         }
-        if let Some(id) = session
+        if let Some(id) = session.filter(|_| !fork)
             && self.agent_sessions.last() != Some(&id)
         {
             self.agent_sessions.push(id);
@@ -398,19 +412,32 @@ impl SessionRecord {
     /// it, unless the run begins one.
     #[must_use]
     pub fn conversation(&self, run: &RunRecord) -> Option<&str> {
-        match run.fresh {
-            Some(_) => None,
-            None => self.agent_sessions.last().map(String::as_str),
+        match (&run.fresh, run.branch) {
+            (Some(_), _) => None,
+            (None, Some(Branch::From { run })) => self.runs.get(run as usize)?.forked.as_deref(),
+            (None, Some(Branch::Fork) | None) => self.agent_sessions.last().map(String::as_str),
         }
+    }
+
+    /// The runs whose conversation a run goes on with, from the last.
+    fn line(&self, run: u32) -> impl Iterator<Item = &RunRecord> {
+        let before = |of: &RunRecord| match (&of.fresh, of.branch) {
+            (Some(_), _) => None,
+            (None, Some(Branch::From { run })) => self.runs.get(run as usize),
+            (None, Some(Branch::Fork) | None) => {
+                let mut earlier = self.runs.iter().take(of.number as usize).rev();
+                earlier.find(|run| run.started.is_some() && !run.is_fork())
+            }
+        };
+        let first = self.runs.get(run as usize).and_then(before);
+        std::iter::successors(first, move |run| before(run))
     }
 
     /// What its agent used in the conversation of a run in the runs before it, by model.
     #[must_use]
     pub fn used_before(&self, run: u32) -> ByModel {
         let mut used = ByModel::new();
-        let mut began = self.runs.iter().take(run as usize + 1);
-        let began = began.rposition(|run| run.fresh.is_some()).unwrap_or(0);
-        for run in self.runs.iter().take(run as usize).skip(began) {
+        for run in self.line(run) {
             for (model, usage) in &run.account.models {
                 let slot = used.entry(model.clone()).or_default();
                 *slot = slot.plus(usage);
@@ -464,6 +491,22 @@ impl SessionRecord {
             } if run.started.is_some() => Some((run, place)),
             _ => None,
         })
+    }
+}
+
+impl RunRecord {
+    /// Nothing that is said in it is known to later runs.
+    #[must_use]
+    pub fn is_fork(&self) -> bool {
+        self.branch == Some(Branch::Fork)
+    }
+
+    /// The conversation that its agent named last.
+    fn said_session(&self) -> Option<String> {
+        match &self.result {
+            Some(AgentEvent::Result { agent_session, .. }) => agent_session.clone(),
+            _ => None,
+        }
     }
 }
 

@@ -298,6 +298,10 @@ impl Out<'_, '_> {
 }
 
 /// A line within a session.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and almost all are events"
+)]
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Line {

@@ -11,6 +11,7 @@ mod environment;
 mod events;
 mod exec;
 mod files;
+mod forks;
 mod images;
 mod journal;
 mod leaks;

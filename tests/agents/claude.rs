@@ -293,3 +293,43 @@ fn with_messages_it_ends_as_without() {
     let refused = refused.outcome(json!(["api_error", 401, false]));
     assert_eq!(refused.code, 1);
 }
+
+#[test]
+fn a_fork_is_counted_by_itself() {
+    let world = World::new(&CLAUDE);
+    let (id, first) = world.run("[[bash: echo one]] [[say: First.]]");
+    let first = first.outcome(json!("success")).tells_all();
+    let own = world.env.session(&id)["agent_session"].clone();
+    let fork = [
+        "resume",
+        "-d",
+        "--fork",
+        &id,
+        "--prompt",
+        "[[bash: echo two]] [[say: Aside.]]",
+    ];
+    world.env.cldpd(fork).run().ok();
+    let aside = world.ended(&id, 1).outcome(json!("success")).tells_all();
+    assert_eq!(world.env.session(&id)["agent_session"], own);
+    let forked = world.env.inspect(&id)["record"]["runs"][1]["forked"].clone();
+    assert!(forked.is_string() && forked != own, "{forked}");
+
+    // Claude Code counts what a conversation cost in all: the fork is no part of it.
+    world.resume(&id, "[[say: On.]]");
+    let second = world.ended(&id, 2).outcome(json!("success")).tells_all();
+    let again = [
+        "resume",
+        "-d",
+        "--from-fork",
+        "1",
+        &id,
+        "--prompt",
+        "[[say: There.]]",
+    ];
+    world.env.cldpd(again).run().ok();
+    let there = world.ended(&id, 3).outcome(json!("success")).tells_all();
+    assert_eq!(world.env.session(&id)["agent_session"], forked);
+    let runs = [&first, &aside, &second, &there].map(|run| &run.dispensed);
+    let summed = Told::summed(&world.env.session(&id)["usage"]);
+    assert_eq!(summed, Told::sum(&runs));
+}

@@ -26,6 +26,7 @@ fn command(agent: &dyn Agent, spec: &Spec, root: bool, resume: Option<&str>) -> 
         image_command: &["image".to_owned(), "command".to_owned()],
         root,
         resume,
+        fork: false,
         session: spec.agent_session.as_deref(),
         bounds: spec.bounds,
     });
@@ -244,6 +245,27 @@ fn pretty(line: &[u8]) -> Option<String> {
 }
 
 #[test]
+fn a_fork_is_asked_for_only_of_what_there_is() {
+    let spec = spec();
+    let argv = |resume: Option<&str>| {
+        let made = Claude.command(&Invocation {
+            spec: &spec,
+            image_command: &[],
+            root: false,
+            steer: false,
+            resume,
+            fork: true,
+            session: None,
+            bounds: spec.bounds,
+        });
+        made.argv.join(" ")
+    };
+    assert!(argv(Some("ID")).contains("--resume ID"));
+    assert!(argv(Some("ID")).contains("--fork-session"));
+    assert!(!argv(None).contains("--fork-session"));
+}
+
+#[test]
 fn pretty_lines() {
     let assistant = |block: &str| {
         format!(
@@ -346,6 +368,7 @@ fn converse(
         image_command: &[],
         root: true,
         resume,
+        fork: false,
         session: spec.agent_session.as_deref(),
         bounds: spec.bounds,
     });

@@ -47,6 +47,12 @@ pub struct Args {
     /// Begin a new conversation in the same place, where the agent no longer has that one
     #[arg(long)]
     fresh: bool,
+    /// Ask on a fork of the conversation: later runs know nothing of it
+    #[arg(long, conflicts_with_all = ["fresh", "from_fork"])]
+    fork: bool,
+    /// Go on with the fork that this run made
+    #[arg(long, value_name = "RUN", conflicts_with = "fresh")]
+    from_fork: Option<u32>,
     #[command(flatten)]
     bounds: BoundsArgs,
     #[command(flatten)]
@@ -94,6 +100,8 @@ pub(super) async fn run(context: &mut Context, args: Args) -> Done {
     let (client, inherited) = prepared?;
     let request = ResumeRequest {
         fresh: args.fresh,
+        fork: args.fork,
+        from_fork: args.from_fork,
         bounds: args.bounds.read()?,
         request: Ulid::generate(),
         prompt,

@@ -228,6 +228,7 @@ fn every_kind() -> Vec<Event> {
             task: Some("task".to_owned()),
             env: vec!["TOKEN".to_owned()],
             fresh: None,
+            branch: None,
             bounds: Bounds::default(),
             task_at: 0,
             retry: None,

@@ -161,6 +161,8 @@ fn record(ulid: Ulid, live: bool, padding: usize) -> SessionRecord {
             queued_seq: 2,
             env: Vec::new(),
             fresh: None,
+            branch: None,
+            forked: None,
             bounds: crate::model::Bounds::default(),
             steerable: false,
             task_at: 0,

@@ -98,6 +98,7 @@ fn queued(prompt: &str) -> EventKind {
         task: None,
         env: Vec::new(),
         fresh: None,
+        branch: None,
         bounds: Bounds::default(),
         task_at: 0,
         retry: None,

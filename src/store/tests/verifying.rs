@@ -46,6 +46,7 @@ pub(super) fn session_of(said: &[(Vec<u8>, bool, bool)]) -> Vec<Event> {
             task: None,
             env: vec![],
             fresh: None,
+            branch: None,
             bounds: Bounds::default(),
             task_at: 0,
             retry: None,

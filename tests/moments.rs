@@ -41,6 +41,42 @@ fn a_run_that_ends_between_two_looks_of_the_next_daemon_is_read() {
     assert_eq!(only(&events, "container_exited")["code"], 5);
 }
 
+#[test]
+fn a_shim_that_was_born_for_nobody_costs_an_attempt_and_not_the_run() {
+    let env = TestEnv::new();
+    let pod = env.docker_pod("twice").plain().make();
+    let start = env.cldpd(["daemon", "start"]);
+    start
+        .env("CLDPD_FAILPOINTS", "launch.created=kill")
+        .run()
+        .ok();
+    let pid = env.daemon_pid();
+    let id = env.start(&[&pod, "--prompt", "[[lines 300]][[exit 5]]"]);
+    procfs::await_death(pid);
+    // What is left where the engine gave up a start that the dead daemon had asked for:
+    // a container that did not run, as far as the engine says, and a shim that was there.
+    let journaled = env.home().join("sessions");
+    let session = std::fs::read_dir(journaled).expect("there is one").next();
+    let place = session
+        .expect("there is one")
+        .expect("it is ours")
+        .path()
+        .join("r0.1");
+    std::fs::write(place.join("born"), "").expect("our own directory");
+
+    env.start_daemon();
+    assert_eq!(env.wait(&id), 5);
+    assert_eq!(env.said(&id), numbered(300));
+    let events = env.events(&id);
+    assert_dense(&events);
+    assert_eq!(of_kind(&events, "run_started").len(), 1);
+    let attempts: Vec<u64> = of_kind(&events, "creating")
+        .iter()
+        .filter_map(|event| event["attempt"].as_u64())
+        .collect();
+    assert_eq!(attempts, [1, 2]);
+}
+
 /// More than a spool of that bound and a pipe have room for.
 const LONG: usize = 5_000_000;
 

@@ -448,16 +448,17 @@ async fn place_run(
     driver.container_id = found.as_ref().map(|found| found.id.clone());
     let pid = match found.map(|found| found.state) {
         Some(PlaceState::Running { pid, .. }) => pid,
-        // Told by a daemon that died, it may have done all its work by now.
-        Some(PlaceState::Exited(_))
-            if matches!(
-                told::after_death(&dir, &owner, id).await,
-                Ok(Placed::Accepted(_))
-            ) =>
-        {
-            return Ok(Placed::Accepted(None));
-        }
-        Some(PlaceState::Exited(_)) | None | Some(PlaceState::Gone | PlaceState::Created) => {
+        Some(PlaceState::Exited(_)) => match told::after_death(&dir, &owner, id).await {
+            // Told by a daemon that died, it may have done all its work by now.
+            Ok(Placed::Accepted(_)) => return Ok(Placed::Accepted(None)),
+            // Or the engine was at a start that a daemon had asked for when it died, and
+            // gave it up after the shim was born: another one is not, in that place.
+            Ok(Placed::Again) if !fresh && place.attempt < ATTEMPTS_MAX => {
+                return Ok(Placed::Again);
+            }
+            Ok(_) | Err(_) => return Err(Failure::Run(ended_at_once(driver, name, &dir).await)),
+        },
+        None | Some(PlaceState::Gone | PlaceState::Created) => {
             return Err(Failure::Run(ended_at_once(driver, name, &dir).await));
         }
     };

@@ -472,6 +472,8 @@ async fn place_run(
         Err(error @ (ShimError::Timeout { .. } | ShimError::Closed)) if !fresh => {
             return Err(Failure::Unavailable(error.to_string()));
         }
+        // It was there and went, as when all of this was asleep: it is looked at again.
+        Err(ShimError::Closed) => return Ok(Placed::Unknown),
         Err(error) => return Err(Failure::Run(unreachable_shim(name, &error))),
     };
     if !shim.hello().knows(id) {

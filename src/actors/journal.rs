@@ -5,24 +5,21 @@
 //! is answered after the barrier, and the hub hears of it then, never before.
 //!
 //! After a store error nothing is retried from memory: the store is reopened,
-//! and sessions come back as new generations that load what is durable.
+//! and sessions come back as new generations that load what is durable. Without
+//! room on the disk nothing is begun, and the store stays open.
 
-use super::handle::blocking;
+mod compaction;
+
 use super::hub::Hub;
 use super::space::Upkeep;
 use super::tally::{Contents, Tally};
 use super::vital::Vital;
-use crate::model::api::CompactResponse;
 use crate::model::{Error, ErrorCode, SessionRecord, Ulid};
-use crate::store::{
-    Append, AppendError, Batch, Claim, Committed, Compacted, Compaction, Journal as Store, Old,
-    StoreError,
-};
+use crate::store::{Append, AppendError, Batch, Claim, Committed, Journal as Store, StoreError};
 use actix::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 /// Bytes that one commit takes, and one session's batch more at most: what waits
 /// beyond goes into the next. Compressed, that is well within a segment of sled's.
@@ -54,6 +51,7 @@ impl JournalHandle {
                 upkeep,
                 pending: Vec::new(),
                 pending_bytes: 0,
+                short: false,
                 refused: None,
                 _vital: Vital,
                 closed: None,
@@ -111,48 +109,6 @@ impl JournalHandle {
             .map_err(|_| stopped())?
     }
 
-    /// Compacts the journal while it works on.
-    pub(super) async fn compact(
-        &self,
-        leaving: &CancellationToken,
-    ) -> Result<CompactResponse, Error> {
-        let began = self.addr.send(BeginCompaction).await;
-        let mut compaction = began.map_err(|_| stopped())??;
-        loop {
-            let left = leaving.clone();
-            let copy = move || {
-                let copied = compaction.copy(&|| left.is_cancelled());
-                copied.map(|()| compaction).map_err(Error::from)
-            };
-            let copied = match blocking(copy).await {
-                Ok(copied) => copied,
-                Err(error) => {
-                    self.addr.do_send(AbandonCompaction);
-                    return Err(error);
-                }
-            };
-            let finish = self.addr.send(FinishCompaction(copied)).await;
-            match finish.map_err(|_| stopped())? {
-                Ok(Finished::NotYet(more)) => compaction = *more,
-                Err(Unfinished(error, left)) => {
-                    let discard = move || {
-                        drop(left);
-                        Ok(())
-                    };
-                    blocking(discard).await?;
-                    return Err(error);
-                }
-                Ok(Finished::Done(done, old)) => {
-                    let discard = move || old.discard().map_err(Error::from);
-                    if let Err(error) = blocking(discard).await {
-                        tracing::warn!(%error, "an old database is left until the next start");
-                    }
-                    return Ok(done);
-                }
-            }
-        }
-    }
-
     /// The next commit fails: once it is `written`, or before.
     #[cfg(test)]
     pub(super) async fn fail_once(&self, written: bool) {
@@ -201,29 +157,6 @@ struct DeleteSession(Ulid);
 struct GoOnRemoving;
 
 #[derive(Message)]
-#[rtype(result = "Result<Compaction, Error>")]
-struct BeginCompaction;
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct AbandonCompaction;
-
-#[derive(Message)]
-#[rtype(result = "Result<Finished, Unfinished>")]
-struct FinishCompaction(Compaction);
-
-/// A compaction that failed, to be dropped where its files may be waited for.
-struct Unfinished(Error, Box<Compaction>);
-
-/// Where a compaction stands after a round.
-enum Finished {
-    /// Much has changed meanwhile: another round is made first.
-    NotYet(Box<Compaction>),
-    /// It is done, and this is left.
-    Done(CompactResponse, Old),
-}
-
-#[derive(Message)]
 #[rtype(result = "Result<(), Error>")]
 struct ImportBatch(Batch);
 
@@ -256,6 +189,8 @@ struct Journal {
     upkeep: Arc<Upkeep>,
     pending: Vec<Write>,
     pending_bytes: usize,
+    /// Something waits for room on the disk.
+    short: bool,
     /// When opening it again was tried last, and why that failed.
     refused: Option<(Instant, Error)>,
     /// Without its journal this process can promise nothing.
@@ -276,9 +211,11 @@ impl Journal {
             return;
         }
         if let Err(error) = self.ready() {
-            for write in writes {
-                let _ = write.reply.send(Err(error.clone()));
-            }
+            refuse(writes, &error);
+            return;
+        }
+        let writes = self.with_room(writes);
+        if writes.is_empty() {
             return;
         }
         let mut counts = Vec::with_capacity(writes.len());
@@ -314,7 +251,10 @@ impl Journal {
             }
             Err(error) => {
                 self.tally.failed();
-                let error = self.note(&error);
+                let error = match error {
+                    StoreError::NoRoom { .. } => self.wait_for_room(&error),
+                    error => self.note(&error),
+                };
                 for reply in replies {
                     let _ = reply.send(Err(error.clone()));
                 }
@@ -333,6 +273,35 @@ impl Journal {
         if last > 0 {
             self.hub.commit(last);
         }
+    }
+
+    /// Those that the disk has room for. On a full one what was said has to wait,
+    /// so that sessions can be stopped and removed.
+    fn with_room(&mut self, writes: Vec<Write>) -> Vec<Write> {
+        let Err(error) = self.store.check_room() else {
+            if std::mem::take(&mut self.short) {
+                self.upkeep.degrade(None);
+                tracing::info!("the journal has room again");
+            }
+            return writes;
+        };
+        let says = |write: &Write| write.appends.iter().any(Append::has_output);
+        let (wait, go): (Vec<_>, Vec<_>) = writes.into_iter().partition(says);
+        if !wait.is_empty() {
+            refuse(wait, &self.wait_for_room(&error));
+        }
+        go
+    }
+
+    /// What to answer who asked for something that the disk has no room for, which
+    /// is made known. Nothing was begun.
+    fn wait_for_room(&mut self, error: &StoreError) -> Error {
+        let answer = unusable(error);
+        if !std::mem::replace(&mut self.short, true) {
+            tracing::error!(%error, "the journal waits for room");
+        }
+        self.upkeep.degrade(Some(answer.message.clone()));
+        answer
     }
 
     /// What to answer to an error of the store; if it has failed, that is made known.
@@ -367,6 +336,7 @@ impl Journal {
                     tracing::warn!("{warning}");
                 }
                 self.refused = None;
+                self.short = false;
                 self.upkeep.degrade(None);
                 tracing::info!("the journal is open again");
                 Ok(())
@@ -378,6 +348,13 @@ impl Journal {
                 Err(error)
             }
         }
+    }
+}
+
+fn refuse(writes: Vec<Write>, error: &Error) {
+    for write in writes {
+        // Whoever asked may be gone.
+        let _ = write.reply.send(Err(error.clone()));
     }
 }
 
@@ -407,8 +384,13 @@ impl Handler<Write> for Journal {
 impl Handler<Commit> for Journal {
     type Result = ();
 
-    fn handle(&mut self, _: Commit, _: &mut Context<Self>) {
+    fn handle(&mut self, _: Commit, ctx: &mut Context<Self>) {
+        let waited = self.short;
         self.commit();
+        if waited && !self.short {
+            // Nor could removals go on.
+            ctx.notify(GoOnRemoving);
+        }
     }
 }
 
@@ -462,66 +444,12 @@ impl Handler<GoOnRemoving> for Journal {
             // Whatever else waits is done in between.
             Ok(true) => ctx.notify(GoOnRemoving),
             Ok(false) => {}
+            // It is gone on with when there is.
+            Err(StoreError::NoRoom { .. }) => self.short = true,
             Err(error) => {
                 self.note(&error);
             }
         }
-    }
-}
-
-impl Handler<BeginCompaction> for Journal {
-    type Result = Result<Compaction, Error>;
-
-    fn handle(&mut self, _: BeginCompaction, _: &mut Context<Self>) -> Self::Result {
-        self.commit();
-        self.ready()?;
-        self.store.begin_compaction().map_err(Error::from)
-    }
-}
-
-impl Handler<AbandonCompaction> for Journal {
-    type Result = ();
-
-    fn handle(&mut self, _: AbandonCompaction, _: &mut Context<Self>) {
-        self.store.abandon_compaction();
-    }
-}
-
-impl Handler<FinishCompaction> for Journal {
-    type Result = Result<Finished, Unfinished>;
-
-    fn handle(
-        &mut self,
-        FinishCompaction(mut compaction): FinishCompaction,
-        _: &mut Context<Self>,
-    ) -> Self::Result {
-        self.commit();
-        let begun = Instant::now();
-        let done = match self.store.finish_compaction(&mut compaction) {
-            Ok(Some(done)) => done,
-            Ok(None) => return Ok(Finished::NotYet(Box::new(compaction))),
-            Err(error) => {
-                if self.store.has_failed() {
-                    self.note(&error);
-                }
-                return Err(Unfinished(error.into(), Box::new(compaction)));
-            }
-        };
-        tracing::debug!(pause = ?begun.elapsed(), "the journal was exchanged");
-        let Compacted {
-            before,
-            after,
-            sessions,
-            damaged,
-            old,
-        } = done;
-        let done = CompactResponse {
-            before,
-            after,
-            sessions,
-            damaged,
-        };
-        Ok(Finished::Done(done, old))
     }
 }
 

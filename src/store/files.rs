@@ -6,7 +6,6 @@
 //!   LOCK       held as long as the journal is open
 //!   CURRENT    the name of the database that counts, as in "0001"
 //!   mark       the number of the last commit
-//!   ballast    room that is given up when the disk is full
 //!   0001/      a sled database
 //! ```
 //!
@@ -280,42 +279,10 @@ fn copy_dir(from: &Path, to: &Path) -> Result<(), StoreError> {
     sync_dir(to)
 }
 
-/// Size of the ballast.
-const BALLAST_LEN: u64 = 16 * 1024 * 1024;
-
-/// Sets room aside, if there is plenty of it.
-pub(super) fn keep_ballast(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join("ballast");
-    let room = rustix::fs::statvfs(dir).map_err(|e| StoreError::io("look at", dir, e.into()))?;
-    if room.f_bavail.saturating_mul(room.f_frsize) < 4 * BALLAST_LEN {
-        return Ok(());
-    }
-    let file = open_rw(&path)?;
-    let len = file.metadata().map_or(0, |meta| meta.len());
-    if len >= BALLAST_LEN {
-        return Ok(());
-    }
-    let flags = rustix::fs::FallocateFlags::empty();
-    match rustix::fs::fallocate(&file, flags, 0, BALLAST_LEN) {
-        // Not every file system can; then there is no ballast.
-        Ok(())
-        | Err(
-            rustix::io::Errno::OPNOTSUPP
-            | rustix::io::Errno::NOSYS
-            | rustix::io::Errno::NOSPC
-            | rustix::io::Errno::DQUOT,
-        ) => Ok(()),
-        Err(e) => Err(StoreError::io("make", &path, e.into())),
-    }
-}
-
-/// Gives up the room that was set aside.
-pub(super) fn drop_ballast(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join("ballast");
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path, e)),
-        _ => Ok(()),
-    }
+/// Removes what earlier versions set aside beside the database.
+pub(super) fn remove_ballast(dir: &Path) {
+    // What cannot be removed takes room, and does no other harm.
+    let _ = fs::remove_file(dir.join("ballast"));
 }
 
 /// The number of the last commit, outside the database: sled opens a file that

@@ -12,10 +12,11 @@ use super::compaction::{Old, Touched};
 use super::copy::Made;
 use super::error::{AppendError, StoreError};
 use super::open::{self, Open};
+use super::reserve::{Reserve, TO_MANAGE, TO_RECORD};
 use super::rows::CommitRow;
 use super::seal::{self, Tail};
 use super::shared::{Hidden, Rows, Shared, Sight, State, call};
-use super::space::{self, Space};
+use super::space::Space;
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use sled::{Batch, Db};
@@ -25,8 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So much has to be free before a journal that met a full disk is opened again.
-const REOPEN_ROOM: u64 = 8 * 1024 * 1024;
 /// How often requests that were carried out long ago are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -60,6 +59,8 @@ pub struct Journal {
     failed: bool,
     /// What failed was for want of room on the disk.
     full: bool,
+    /// Room that is the database's own.
+    reserve: Reserve,
     forgot: Timestamp,
     #[cfg(test)]
     pub(super) at_barrier: super::tests::AtBarrier,
@@ -134,8 +135,8 @@ impl Journal {
             }
             warnings.extend(files::remove_others(&dir, &current));
         }
-        warnings.extend(keep_ballast(&dir));
-        let journal = Self {
+        files::remove_ballast(&dir);
+        let mut journal = Self {
             shared: Arc::new(Shared::new(state)),
             dir,
             forgot: options.now,
@@ -150,18 +151,24 @@ impl Journal {
             compactions: 0,
             failed: false,
             full: false,
+            reserve: Reserve::default(),
             #[cfg(test)]
             at_barrier: super::tests::AtBarrier::default(),
             #[cfg(test)]
             at_write: super::tests::AtBarrier::default(),
             lock,
         };
+        let reserved = journal.reserve(TO_RECORD);
+        warnings.extend(
+            reserved
+                .err()
+                .map(|error| format!("the journal is open, but nothing can be recorded: {error}")),
+        );
         Ok(Opened { journal, warnings })
     }
 
     /// Drops the database after an error and opens it again. All claims are
     /// void: who wants to append claims again, and finds what was recorded.
-    /// When the disk was full, room that was set aside is given up first.
     ///
     /// Readers wait meanwhile, and stay good. If it fails, it may be tried
     /// again; room for it is looked for before anything is dropped.
@@ -176,36 +183,32 @@ impl Journal {
         self.removing.clear();
         let mut warnings = Vec::new();
         if self.full {
-            // Opening writes too, and so does the commit after it.
-            let given_up = files::drop_ballast(&self.dir);
-            warnings.extend(given_up.err().map(|error| error.to_string()));
-            let (free, _) = space::free(&self.dir)?;
-            if free < REOPEN_ROOM {
-                // Meanwhile readers have what was there before.
-                return Err(StoreError::NoRoom {
-                    path: self.dir.clone(),
-                    free,
-                    needed: REOPEN_ROOM,
-                });
-            }
+            // Opening writes too, and so does the commit after it. Meanwhile
+            // readers have what they can get of what was there before.
+            self.reserve(TO_RECORD)?;
         }
         let mut state = self.shared.write();
         state.db = None;
         let opened = open::open(&self.dir, &self.options, &mut warnings);
         self.full |= opened.as_ref().is_err_and(StoreError::is_full);
         let (place, new) = split(opened?);
+        if place.path != self.open.path {
+            self.reserve = Reserve::default();
+        }
         self.open = place;
         *state = new;
         drop(state);
         self.claims_made = 0;
         self.failed = false;
+        self.full = false;
         warnings.extend(self.remove_others());
-        if self.full {
-            self.full = false;
-            // For the next time, if there is room for it now.
-            warnings.extend(keep_ballast(&self.dir));
-        }
         Ok(warnings)
+    }
+
+    /// Sees to it that so much can be written, before anything is.
+    fn reserve(&mut self, least: u64) -> Result<(), StoreError> {
+        let Place { file, path, .. } = &self.open;
+        self.reserve.ensure(file, path, least)
     }
 
     /// Removes what compactions left that broke off, as far as that can be done
@@ -274,15 +277,27 @@ impl Journal {
     /// disk: for each append, in order, where it stands or why it was refused.
     ///
     /// # Errors
-    /// Nothing of it may be called durable then; [`Journal::reopen`] is next.
+    /// [`StoreError::NoRoom`] when it was not begun; else nothing of it may be
+    /// called durable, and [`Journal::reopen`] is next.
     pub fn commit(
         &mut self,
         appends: Vec<Append>,
     ) -> Result<Vec<Result<Committed, AppendError>>, StoreError> {
         let db = self.db()?;
+        let says = appends.iter().any(Append::has_output);
+        self.reserve(if says { TO_RECORD } else { TO_MANAGE })?;
         let done = self.try_commit(&db, appends);
         self.note(&done);
         done
+    }
+
+    /// Looks whether the disk has the room that a commit with output needs. One
+    /// without gets by with less.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`].
+    pub fn check_room(&mut self) -> Result<(), StoreError> {
+        self.reserve(TO_RECORD)
     }
 
     /// Whether it has to be reopened before anything else.
@@ -491,6 +506,7 @@ impl Journal {
         let db = state.db.replace(made.db);
         state.space = made.space;
         drop(state);
+        self.reserve = Reserve::default();
         self.open.file = made.file;
         self.open.path = made.path;
         self.open.space = made.space;
@@ -500,14 +516,6 @@ impl Journal {
         }
         db.map(|db| Old { db, path }).ok_or(StoreError::Overtaken)
     }
-}
-
-/// Sets room aside. A journal is as good without.
-fn keep_ballast(dir: &Path) -> Option<String> {
-    let error = files::keep_ballast(dir).err()?;
-    Some(format!(
-        "no room is set aside for when the disk is full: {error}"
-    ))
 }
 
 fn sight<'a>(db: &'a Db, path: &'a Path) -> Sight<'a> {

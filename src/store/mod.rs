@@ -25,6 +25,7 @@ mod open;
 mod parts;
 mod reader;
 mod replay;
+mod reserve;
 mod rows;
 mod salvage;
 mod seal;

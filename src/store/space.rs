@@ -149,7 +149,8 @@ impl Space {
     }
 }
 
-/// Bytes that the files beneath `dir` take on disk; sled's have holes.
+/// Bytes that the files beneath `dir` take on disk; sled's have holes. What is
+/// reserved beyond their ends is not counted.
 pub(super) fn allocated(dir: &Path) -> Result<u64, StoreError> {
     let list = |e| StoreError::io("list", dir, e);
     let mut sum = 0;
@@ -157,7 +158,7 @@ pub(super) fn allocated(dir: &Path) -> Result<u64, StoreError> {
         let entry = entry.map_err(list)?;
         match entry.metadata() {
             Ok(meta) if meta.is_dir() => sum += allocated(&entry.path())?,
-            Ok(meta) => sum += meta.blocks() * 512,
+            Ok(meta) => sum += meta.len().min(meta.blocks() * 512),
             // sled removes snapshots whenever it likes.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(StoreError::io("look at", &entry.path(), e)),

@@ -1,7 +1,7 @@
 //! What goes into the journal and what comes out, beside events.
 
 use crate::model::capture::{Cursor, CursorKey};
-use crate::model::{Event, SessionRecord, Timestamp, Ulid};
+use crate::model::{Event, EventKind, SessionRecord, Timestamp, Ulid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,6 +44,17 @@ pub struct Append {
     pub record: Option<SessionRecord>,
     /// Requests that these events carry out.
     pub requests: Vec<RequestRow>,
+}
+
+impl Append {
+    /// Whether it holds something that an agent or a build said: a great deal, perhaps,
+    /// which can wait where it is.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        let said =
+            |kind: &EventKind| matches!(kind, EventKind::Output(_) | EventKind::BuildOutput { .. });
+        self.events.iter().any(|event| said(&event.kind))
+    }
 }
 
 /// A request that was carried out. Kept for 24 h.

@@ -7,6 +7,7 @@ use crate::store::block::{body, event_ref};
 use crate::store::error::StoreError;
 use crate::store::fold;
 use crate::store::import::{Batch, Last};
+use crate::store::reserve::TO_RECORD;
 use crate::store::rows::{CommitRow, Span};
 use crate::store::shared::{Hidden, call};
 use crate::store::space::Space;
@@ -26,6 +27,7 @@ impl Journal {
             self.finish_removal(batch.session)?;
         }
         let db = self.db()?;
+        self.reserve(TO_RECORD)?;
         let done = self.try_import(&db, batch);
         self.note(&done);
         done
@@ -156,6 +158,7 @@ impl Journal {
     /// When its events cannot be read or do not make a session.
     pub fn rebuild(&mut self, session: Ulid) -> Result<SessionRecord, StoreError> {
         let db = self.db()?;
+        self.reserve(TO_RECORD)?;
         let (record, _) = self.projection(&db, session)?;
         let done = self.put_projection(&db, session, &record);
         self.note(&done);
@@ -184,6 +187,7 @@ impl Journal {
             match self.projection(&db, session) {
                 Ok((_, true)) => {}
                 Ok((record, false)) => {
+                    self.reserve(TO_RECORD)?;
                     self.put_projection(&db, session, &record)?;
                     rebuilt.mended.push(record.id.to_string());
                 }

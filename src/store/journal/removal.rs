@@ -7,6 +7,7 @@
 use super::{Journal, sight};
 use crate::model::Ulid;
 use crate::store::error::StoreError;
+use crate::store::reserve::TO_REMOVE;
 use crate::store::rows::CommitRow;
 use crate::store::shared::call;
 use crate::store::{keys, open, parts};
@@ -30,6 +31,7 @@ impl Journal {
     /// opening.
     pub fn begin_removal(&mut self, session: Ulid) -> Result<(), StoreError> {
         let db = self.db()?;
+        self.reserve(TO_REMOVE)?;
         self.claims.remove(&session);
         if let Some(touched) = &mut self.touched {
             touched.removed(session);
@@ -51,6 +53,7 @@ impl Journal {
             return Ok(false);
         };
         let db = self.db()?;
+        self.reserve(TO_REMOVE)?;
         if let Some(touched) = &mut self.touched {
             // A copy of it may have been made after it was removed.
             touched.removed(session);

@@ -285,7 +285,6 @@ fn the_fixture_of_this_schema_is_there() {
         fs::write(dir.join("export.ndjson"), lines).unwrap();
         drop(journal);
         files::wait_released(&home.path().join("0002")).unwrap();
-        fs::remove_file(home.path().join("ballast")).ok();
         let packed = fs::File::create(dir.join("journal.tar.zst")).unwrap();
         let mut tar = tar::Builder::new(zstd::Encoder::new(packed, 19).unwrap());
         tar.append_dir_all(".", home.path()).unwrap();

@@ -272,6 +272,7 @@ impl Server {
     }
 
     fn accept(&mut self) {
+        fail_point!("shim.greeted");
         let Ok((stream, _)) = self.parts.listener.accept() else {
             return;
         };

@@ -77,6 +77,30 @@ fn a_shim_that_was_born_for_nobody_costs_an_attempt_and_not_the_run() {
     assert_eq!(attempts, [1, 2]);
 }
 
+#[test]
+fn a_shim_that_answers_late_is_asked_once_more_before_its_run_is_given_up() {
+    let env = TestEnv::new();
+    let (late, unanswered) = (env.gate("late"), env.gate("unanswered"));
+    let pod = env.local_pod("late").plain().make();
+    let points = format!("launch.unanswered=hold:{}", unanswered.path().display());
+    let of_shim = format!("late/shim.greeted=tell:{}", late.path().display());
+    let start = env.cldpd(["daemon", "start"]);
+    let start = start.env("CLDPD_FAILPOINTS", points);
+    start.env("CLDPD_SHIM_FAILPOINTS", of_shim).run().ok();
+    let prompt = "[[lines 300]][[exit 5]]";
+    let id = env.start(&[&pod, "--name", "late", "--prompt", prompt]);
+    let met = unanswered.meet();
+    // As when everything was stopped just then, and goes on.
+    std::fs::read(late.path()).expect("our own FIFO");
+    drop(met);
+    assert_eq!(env.wait(&id), 5);
+    assert_eq!(env.said(&id), numbered(300));
+    let events = env.events(&id);
+    assert_dense(&events);
+    assert_eq!(of_kind(&events, "run_started").len(), 1);
+    assert_eq!(of_kind(&events, "creating").len(), 1);
+}
+
 /// More than a spool of that bound and a pipe have room for.
 const LONG: usize = 5_000_000;
 

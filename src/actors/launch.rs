@@ -464,7 +464,18 @@ async fn place_run(
     };
     let peer = driver.peer(pid);
     let generation = driver.link.claim.generation;
-    let connected = Shim::connect(&dir, peer, generation, SHIM_PATIENCE).await;
+    let connect = || Shim::connect(&dir, peer, generation, SHIM_PATIENCE);
+    let mut connected = connect().await;
+    if fresh
+        && matches!(
+            connected,
+            Err(ShimError::Timeout { .. } | ShimError::Closed)
+        )
+    {
+        // All of this may have been stopped in that moment: it is asked once more.
+        fail_point!("launch.unanswered");
+        connected = connect().await;
+    }
     let shim = match connected {
         Ok(shim) => shim,
         Err(ShimError::Dead { .. }) => return told::after_death(&dir, &owner, id).await,

@@ -32,7 +32,6 @@ pub(super) fn after(
         return Ok(None);
     };
     let tried = run.retry.as_ref().map_or(0, |retry| retry.attempt);
-    let compacts = run.retry.as_ref().is_some_and(|retry| retry.compacts);
     let retry = |attempt, delay, compacts| Retry {
         of: asked.number,
         attempt,
@@ -40,8 +39,8 @@ pub(super) fn after(
         compacts,
     };
     let retry = match outcome {
-        Outcome::Success if compacts => retry(tried, Duration::ZERO, false),
-        _ if compacts || !record.may_retry(run) => return Ok(None),
+        Outcome::Success if run.compacts() => retry(tried, Duration::ZERO, false),
+        _ if run.compacts() || !record.may_retry(run) => return Ok(None),
         Outcome::ApiError {
             retryable: true, ..
         } if run.limit.is_none() => {
@@ -76,9 +75,8 @@ pub(super) fn after(
 
 /// How a run ended: one that shortens its conversation has nothing to answer.
 pub(super) fn settled(run: &RunRecord, end: &End, outcome: Outcome) -> Outcome {
-    let compacts = run.retry.as_ref().is_some_and(|retry| retry.compacts);
     match (outcome, end) {
-        (Outcome::Failed, End::Exited { code: 0, .. }) if compacts => Outcome::Success,
+        (Outcome::Failed, End::Exited { code: 0, .. }) if run.compacts() => Outcome::Success,
         (outcome, _) => outcome,
     }
 }
@@ -125,7 +123,7 @@ fn is_too_long(
         .runs
         .iter()
         .filter(|other| other.asked() == run.asked());
-    let compacted = tries.any(|other| other.retry.as_ref().is_some_and(|retry| retry.compacts));
+    let compacted = tries.any(RunRecord::compacts);
     let can = agent::speaks(&driver.spec) == AgentKind::Claude;
     can && !compacted && why.is_some_and(agent::says_too_long)
 }

@@ -38,8 +38,7 @@ impl SessionRecord {
     pub fn may_retry(&self, run: &RunRecord) -> bool {
         let allowed = self.bounds_of(run).retries();
         let tried = run.retry.as_ref().map_or(0, |retry| retry.attempt);
-        let compacts = run.retry.as_ref().is_some_and(|retry| retry.compacts);
-        compacts || tried < allowed
+        run.compacts() || tried < allowed
     }
 
     /// The run that tries again what a run failed at, where one was recorded.
@@ -90,6 +89,12 @@ impl RunRecord {
             RunState::Ended { why, .. } => why.as_deref(),
             RunState::Live { .. } => None,
         }
+    }
+
+    /// Whether it shortens the conversation, so that the next run can go on with it.
+    #[must_use]
+    pub fn compacts(&self) -> bool {
+        self.retry.as_ref().is_some_and(|retry| retry.compacts)
     }
 
     /// The run that was asked for: this one, or the one that it tries again.

@@ -74,16 +74,7 @@ pub(super) fn nano_cpus(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<
 
 /// `pids`.
 pub(super) fn pids(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
-    let node = object.get("pids")?;
-    let Value::Number(_) = &node.value else {
-        reader.wrong_type("pids", node, PIDS);
-        return None;
-    };
-    let pids = whole(node).and_then(|pids| u32::try_from(pids).ok());
-    if pids.is_none() {
-        refuse(reader, "pids", node, PIDS, UNLIMITED);
-    }
-    pids
+    number(reader, object, "pids", (PIDS, u32::MAX, UNLIMITED))
 }
 
 /// `timeout`, in seconds; none for 0, which is no limit.
@@ -94,38 +85,31 @@ pub(super) fn timeout(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u3
 /// How far the agent may go: `maxTurns`, `maxCost`, `idleTimeout`.
 pub(super) fn bounds(reader: &mut Reader<'_>, object: &Object<'_>) -> Bounds {
     Bounds {
-        max_turns: turns(reader, object),
+        max_turns: number(reader, object, "maxTurns", (TURNS, u32::MAX, NO_LIMIT)),
         max_cost: cost(reader, object),
         idle_timeout: duration(reader, object, "idleTimeout"),
-        retries: retries(reader, object),
+        retries: number(reader, object, "retries", (RETRIES, RETRIES_MAX, None)),
     }
 }
 
-fn turns(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
-    let node = object.get("maxTurns")?;
+/// A whole number: what it is to be, how much it may be, what else there is to say.
+fn number(
+    reader: &mut Reader<'_>,
+    object: &Object<'_>,
+    key: &str,
+    (expected, most, hint): (&'static str, u32, Option<&'static str>),
+) -> Option<u32> {
+    let node = object.get(key)?;
     let Value::Number(_) = &node.value else {
-        reader.wrong_type("maxTurns", node, TURNS);
+        reader.wrong_type(key, node, expected);
         return None;
     };
-    let turns = whole(node).and_then(|turns| u32::try_from(turns).ok());
-    if turns.is_none() {
-        refuse(reader, "maxTurns", node, TURNS, NO_LIMIT);
+    let number = whole(node).and_then(|number| u32::try_from(number).ok());
+    let number = number.filter(|number| *number <= most);
+    if number.is_none() {
+        refuse(reader, key, node, expected, hint);
     }
-    turns
-}
-
-fn retries(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<u32> {
-    let node = object.get("retries")?;
-    let Value::Number(_) = &node.value else {
-        reader.wrong_type("retries", node, RETRIES);
-        return None;
-    };
-    let retries = whole(node).and_then(|retries| u32::try_from(retries).ok());
-    let retries = retries.filter(|retries| *retries <= RETRIES_MAX);
-    if retries.is_none() {
-        refuse(reader, "retries", node, RETRIES, None);
-    }
-    retries
+    number
 }
 
 fn cost(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Dollars> {

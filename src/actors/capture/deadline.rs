@@ -14,7 +14,7 @@ use crate::runtime::shim::Spool;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between SIGTERM and SIGKILL of a run whose time is over.
+/// Between SIGTERM and SIGKILL of a run that is over by a limit.
 const GRACE: Duration = Duration::from_secs(10);
 /// Longest time that is waited for; beyond it a moment may not be there to be told.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -74,18 +74,23 @@ impl Reading {
         Instant::now().saturating_duration_since(due)
     }
 
-    /// Stops the run if its time is over. A stop that is under way and at least
-    /// as quick is left as it is.
+    /// Stops the run if its time is over.
     pub(super) async fn keep_deadline(&mut self, driver: &Driver) -> Result<(), Over> {
         let over = |deadline: &Instant| *deadline <= Instant::now();
         if self.deadline(driver).filter(over).is_none() {
             return Ok(());
         }
         self.timed_out = true;
+        self.stop(driver, BY_TIMEOUT).await
+    }
+
+    /// Stops the run by a limit. A stop that is under way and at least as quick is
+    /// left as it is.
+    pub(super) async fn stop(&self, driver: &Driver, by: &'static str) -> Result<(), Over> {
         let stop = Stop {
             run: Some(self.number),
             grace: GRACE,
-            by: BY_TIMEOUT,
+            by,
         };
         let stopping = driver.link.addr.send(stop).await.map_err(|_| gone())?;
         stopping.map(|_| ())

@@ -8,15 +8,11 @@
 
 use super::Reading;
 use super::deadline::past;
-use crate::actors::driver::{Driver, Over, gone};
-use crate::actors::session::Stop;
+use crate::actors::driver::{Driver, Over};
 use crate::model::run::{BY_LINGERING, BY_SILENCE, Phase};
 use crate::model::{Error, Event, EventKind, RunState, Timestamp};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Between SIGTERM and SIGKILL of a run that was silent for too long.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Since when nothing came.
 pub(super) struct Silence {
@@ -100,7 +96,7 @@ impl Reading {
         if !driver.link.shared.settings.silence.stop || self.spending.silence().is_some() {
             return Ok(());
         }
-        self.stop_idle(driver, by).await
+        self.stop(driver, by).await
     }
 
     /// When the run will have said nothing for longer than its session allows.
@@ -130,17 +126,7 @@ impl Reading {
             return Ok(());
         }
         self.silence.over = true;
-        self.stop_idle(driver, BY_SILENCE).await
-    }
-
-    async fn stop_idle(&self, driver: &Driver, by: &'static str) -> Result<(), Over> {
-        let stop = Stop {
-            run: Some(self.number),
-            grace: GRACE,
-            by,
-        };
-        let stopping = driver.link.addr.send(stop).await.map_err(|_| gone())?;
-        stopping.map(|_| ())
+        self.stop(driver, BY_SILENCE).await
     }
 }
 

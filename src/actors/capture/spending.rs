@@ -7,16 +7,12 @@
 //! itself is read to its end first and stays what it was.
 
 use super::Reading;
-use crate::actors::driver::{Driver, Over, gone};
-use crate::actors::session::Stop;
+use crate::actors::driver::{Driver, Over};
 use crate::agent;
 use crate::agent::progress::Progress;
 use crate::model::run::{BY_BUDGET, BY_TURNS};
 use crate::model::{Bounds, Error, EventKind, Timestamp};
-use std::time::Duration;
 
-/// Between SIGTERM and SIGKILL of a run that goes too far.
-const GRACE: Duration = Duration::from_secs(10);
 /// Bytes of events read at once.
 const BATCH: usize = 1 << 20;
 
@@ -97,12 +93,6 @@ impl Reading {
             return Ok(());
         };
         self.spending.told = true;
-        let stop = Stop {
-            run: Some(self.number),
-            grace: GRACE,
-            by,
-        };
-        let stopping = driver.link.addr.send(stop).await.map_err(|_| gone())?;
-        stopping.map(|_| ())
+        self.stop(driver, by).await
     }
 }

@@ -170,7 +170,7 @@ fn check_resumable(record: &SessionRecord, how: ResumeHow) -> Result<()> {
         ResumeHow::Exec => {
             return refused(
                 format!("{id} cannot run a second agent beside the first yet"),
-                "use --how next",
+                "`--fork` asks on a fork of the conversation, `--how next` after what runs",
             );
         }
     }

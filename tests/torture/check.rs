@@ -101,6 +101,10 @@ fn session(env: &TestEnv, row: &Value, asked: &Asked, frozen: bool, faults: &mut
             continue;
         };
         tokens.push(&script.token);
+        let forked = queued["branch"]["branch"] == "fork";
+        if forked != script.fork {
+            faults.push(format!("run {number} is on a fork: {forked}"));
+        }
         let mut own = Vec::new();
         let stopped = asked.stopped.then_some(frozen);
         if asked.steered {

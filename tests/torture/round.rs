@@ -148,16 +148,14 @@ pub fn play(
     faults.extend(check::all(env, &round.label, &round.sessions, round.frozen));
     let docker = round.sessions.iter().filter(|asked| asked.docker).count();
     let dying = (0..round.sessions.len()).filter_map(|number| round.shims.dies(number));
+    let scripts = || round.sessions.iter().flat_map(|asked| &asked.scripts);
     Played {
         what: format!(
-            "{} sessions ({docker} in containers, {} whose shims die), {} runs, {lives} lives [{}]",
+            "{} sessions ({docker} in containers, {} whose shims die), {} runs ({} on forks), {lives} lives [{}]",
             round.sessions.len(),
             dying.count(),
-            round
-                .sessions
-                .iter()
-                .map(|s| s.scripts.len())
-                .sum::<usize>(),
+            scripts().count(),
+            scripts().filter(|script| script.fork).count(),
             died.join(" ")
         ),
         faults,
@@ -227,9 +225,15 @@ impl Round<'_> {
         }
     }
 
-    fn resume(&mut self, session: usize, script: Script) {
-        let name = &self.sessions[session].name;
-        let args = ["resume", "-d", name, "--prompt-file", "-"];
+    fn resume(&mut self, session: usize, mut script: Script) {
+        let asked = &self.sessions[session];
+        let mut args = vec!["resume", "-d", &asked.name, "--prompt-file", "-"];
+        // Dice of their own here, too.
+        let number = asked.scripts.len() as u64;
+        let mut dice = Dice::new(self.seed * 100 + 50 + number);
+        let converses = asked.steered || asked.scripts[0].texts.is_some();
+        script.fork = converses && dice.percent(30);
+        args.extend(script.fork.then_some("--fork"));
         let prompt = script.prompt.clone();
         let command = self.command(&args).stdin(prompt).spawn();
         let runs = &mut self.sessions[session].scripts;

@@ -24,6 +24,8 @@ pub struct Script {
     pub ledger: PathBuf,
     /// How far it comes.
     pub ticks: usize,
+    /// It is asked on a fork of the conversation.
+    pub fork: bool,
     /// Whoever asked for it was told that it will be.
     pub promised: bool,
 }
@@ -56,6 +58,7 @@ impl Script {
             code,
             stopped,
             ticks,
+            fork: false,
             promised: false,
         };
         for _ in 0..=dice.roll(3) {

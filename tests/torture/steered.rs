@@ -27,6 +27,7 @@ pub fn compose(dice: &mut Dice, token: String, ledgers: &Path, millis: u64) -> S
         stopped: 143,
         ledger,
         ticks,
+        fork: false,
         promised: false,
     }
 }

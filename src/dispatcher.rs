@@ -1,22 +1,21 @@
 //! The library's front door: dispatching sessions and following them, through
 //! the home's daemon or in this process.
 
+mod requests;
 mod streams;
 
+pub use requests::{Dispatch, Resume};
 pub use streams::{AllEvents, Events, Found};
 
 use crate::actors::{Handle, System};
 use crate::client::{Client, Home, Launcher};
 use crate::daemon::Config;
 use crate::model::api::{
-    EventsQuery, FirehoseQuery, Inspection, ListQuery, RemoveRequest, RemoveResponse, ResumeHow,
-    ResumeRequest, RunEnd, SearchQuery, SessionView, StartRequest, StatsQuery, StatsRow,
-    StopRequest, StopResponse, Task,
+    EventsQuery, FirehoseQuery, Inspection, ListQuery, RemoveRequest, RemoveResponse,
+    ResumeRequest, RunEnd, SearchQuery, SessionView, StatsQuery, StatsRow, StopRequest,
+    StopResponse,
 };
-use crate::model::{
-    AgentKind, Blob, Bounds, Error, ErrorCode, Result, RuntimeName, SessionId, Ulid,
-};
-use std::collections::BTreeMap;
+use crate::model::{Error, ErrorCode, Result, SessionId, Ulid};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,139 +168,6 @@ impl Dispatcher {
     }
 }
 
-/// What to dispatch.
-#[derive(Clone, Debug)]
-pub struct Dispatch {
-    request: StartRequest,
-}
-
-impl Dispatch {
-    /// One session of `pod`, told `prompt`.
-    #[must_use]
-    pub fn prompt(pod: &str, prompt: impl Into<Vec<u8>>) -> Self {
-        Self::new(pod, Task::Prompt(Blob(prompt.into())))
-    }
-
-    /// One session of `pod`, told to work on a GitHub issue.
-    #[must_use]
-    pub fn issue(pod: &str, url: &str) -> Self {
-        Self::new(pod, Task::Issue(url.to_owned()))
-    }
-
-    /// So many sessions at once.
-    #[must_use]
-    pub fn count(mut self, count: u32) -> Self {
-        self.request.count = count;
-        self
-    }
-
-    /// A name for the session, to find it by.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.request.name = Some(name.to_owned());
-        self
-    }
-
-    /// Which model; the pod's, or the agent's own, otherwise.
-    #[must_use]
-    pub fn model(mut self, model: &str) -> Self {
-        self.request.model = Some(model.to_owned());
-        self
-    }
-
-    /// The container goes with the run's end; it cannot be resumed then.
-    #[must_use]
-    pub const fn remove(mut self) -> Self {
-        self.request.remove = true;
-        self
-    }
-
-    /// A variable for the agent. Its value is never recorded.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.request.env.insert(name.to_owned(), value.to_owned());
-        self
-    }
-
-    /// Where to run.
-    #[must_use]
-    pub const fn runtime(mut self, runtime: RuntimeName) -> Self {
-        self.request.runtime = Some(runtime);
-        self
-    }
-
-    /// Which agent.
-    #[must_use]
-    pub const fn agent(mut self, agent: AgentKind) -> Self {
-        self.request.agent = Some(agent);
-        self
-    }
-
-    /// Stops each run that takes longer. Whole seconds, at least one.
-    #[must_use]
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
-        self.request.timeout = Some(seconds.max(1));
-        self
-    }
-
-    /// How far its agent may go; the pod's where nothing is said.
-    #[must_use]
-    pub const fn bounds(mut self, bounds: Bounds) -> Self {
-        self.request.bounds = bounds;
-        self
-    }
-
-    /// Leaves the queue before those of a lower priority; 0 is usual.
-    #[must_use]
-    pub const fn priority(mut self, priority: i32) -> Self {
-        self.request.priority = priority;
-        self
-    }
-
-    /// Begins only when this session (an id, a name, ...) has succeeded, and those
-    /// named before; never, if one of them ends otherwise.
-    #[must_use]
-    pub fn after(mut self, session: &str) -> Self {
-        self.request.after.push(session.to_owned());
-        self
-    }
-
-    /// A label.
-    #[must_use]
-    pub fn label(mut self, key: &str, value: &str) -> Self {
-        self.request.labels.insert(key.to_owned(), value.to_owned());
-        self
-    }
-
-    fn new(pod: &str, task: Task) -> Self {
-        let request = StartRequest {
-            request: Ulid::nil(),
-            pods: vec![pod.to_owned()],
-            count: 1,
-            task,
-            name: None,
-            labels: BTreeMap::new(),
-            env: BTreeMap::new(),
-            inherited: BTreeMap::new(),
-            runtime: None,
-            agent: None,
-            model: None,
-            build: false,
-            no_cache: false,
-            pull: false,
-            remove: false,
-            timeout: None,
-            bounds: Bounds::default(),
-            priority: 0,
-            after: Vec::new(),
-            zone: None,
-            proxy: BTreeMap::new(),
-        };
-        Self { request }
-    }
-}
-
 /// A session, wherever it is in its life.
 #[derive(Clone)]
 pub struct Session {
@@ -387,23 +253,17 @@ impl Session {
         }
     }
 
-    /// Goes on with its conversation; returns the run's number.
+    /// Goes on with its conversation; returns the run's number. A prompt is enough;
+    /// [`Resume`] says more.
     ///
     /// # Errors
-    /// `refused` when nothing is kept to resume from.
-    pub async fn resume(&self, prompt: impl Into<Vec<u8>>) -> Result<u32> {
+    /// `refused` when nothing is kept to resume from, or what is asked for cannot be
+    /// done with this session; `usage` for what contradicts itself.
+    pub async fn resume(&self, further: impl Into<Resume>) -> Result<u32> {
         let target = self.ulid.to_string();
         let request = ResumeRequest {
-            fresh: false,
-            fork: false,
-            from_fork: None,
-            bounds: Bounds::default(),
             request: Ulid::generate(),
-            prompt: Blob(prompt.into()),
-            how: ResumeHow::Auto,
-            env: BTreeMap::new(),
-            inherited: BTreeMap::new(),
-            proxy: BTreeMap::new(),
+            ..further.into().request
         };
         let response = match &self.dispatcher.inner {
             Inner::Daemon(client) => client.resume(&target, &request).await?,
@@ -497,36 +357,5 @@ impl Drop for Host {
             // A panic over there was reported there.
             let _ = thread.join();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dispatch_says_when_and_how_long() {
-        let dispatch = Dispatch::prompt("pod", "do it").priority(3).after("a-1");
-        let request = dispatch
-            .after("b-2")
-            .timeout(Duration::from_millis(90))
-            .bounds(Bounds {
-                max_turns: Some(9),
-                ..Bounds::default()
-            })
-            .request;
-        assert_eq!((request.priority, request.timeout), (3, Some(1)));
-        assert_eq!(request.after, ["a-1", "b-2"]);
-        assert_eq!(request.bounds.turns(), Some(9));
-    }
-
-    #[test]
-    fn what_is_printed_of_a_dispatch_has_no_values() {
-        let dispatch = Dispatch::prompt("pod", "do it").env("TOKEN", "a secret value");
-        let shown = format!("{dispatch:?}");
-        assert!(
-            shown.contains("TOKEN") && !shown.contains("a secret value"),
-            "{shown}"
-        );
     }
 }

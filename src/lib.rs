@@ -39,7 +39,7 @@ pub mod pod;
 pub mod runtime;
 pub mod store;
 
-pub use dispatcher::{AllEvents, Dispatch, Dispatcher, Events, Found, Session};
+pub use dispatcher::{AllEvents, Dispatch, Dispatcher, Events, Found, Resume, Session};
 pub use model::{Error, ErrorCode, EventKind, Outcome, Result, SessionEvent};
 pub use pod::Pod;
 pub use runtime::Runtime;

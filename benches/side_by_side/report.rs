@@ -330,8 +330,9 @@ const COVERS: &str = "
 - **On disk.** What the file system has allocated, as a part of the bytes that were said.
   Ours: the whole journal, made with the store's own interface, while the sessions live
   and after `cldpd journal compact`'s work; 64 messages, 256 lines or one message to a
-  commit. Up to 16 MiB of it are set aside for when the disk is full, however little
-  there is in the journal. What is said was put together from our own sources and guide, in the form in
+  commit. While sessions live up to 16 MiB of it are set aside for when the disk is
+  full, however little there is in the journal; after compaction that is done anew
+  with the next commit, and not in the figure. What is said was put together from our own sources and guide, in the form in
   which Claude Code writes it, with ids and figures that no compressor can know.
   Docker's: the log file of one container that wrote all of it.
 - **Memory.** From `/proc`, when nothing happens. The 50 live sessions are local

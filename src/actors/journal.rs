@@ -251,9 +251,10 @@ impl Journal {
             }
             Err(error) => {
                 self.tally.failed();
-                let error = match error {
-                    StoreError::NoRoom { .. } => self.wait_for_room(&error),
-                    error => self.note(&error),
+                let error = match self.store.has_failed() {
+                    true => self.note(&error),
+                    // It was not begun.
+                    false => self.wait_for_room(&error),
                 };
                 for reply in replies {
                     let _ = reply.send(Err(error.clone()));

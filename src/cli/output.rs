@@ -155,10 +155,9 @@ impl Printer {
         self.speaks = (session, Some(agent));
     }
 
-    /// Whether what a session's agent writes is made readable.
-    fn is_readable(&self, session: Ulid) -> bool {
-        let agent = self.agents.get(&session);
-        self.manner.pretty.unwrap_or(true) && agent.is_some_and(|kind| *kind != AgentKind::Command)
+    /// Whether what such an agent writes is made readable.
+    fn is_readable(&self, agent: Option<AgentKind>) -> bool {
+        self.manner.pretty.unwrap_or(true) && agent.is_some_and(|kind| kind != AgentKind::Command)
     }
 
     fn agent(&mut self, session: Ulid) -> Option<AgentKind> {
@@ -296,7 +295,8 @@ impl Printer {
             }
             return Ok(());
         }
-        if source.stream != Stream::Stdout || !self.is_readable(source.session) {
+        let agent = self.agent(source.session);
+        if source.stream != Stream::Stdout || !self.is_readable(agent) {
             return self.show(ui, piece);
         }
         let line = self.line(piece);

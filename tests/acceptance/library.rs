@@ -5,7 +5,7 @@ use crate::support::engine::block_on;
 use crate::support::env::BINARY;
 use crate::support::numbered;
 use cldpd::model::{ErrorCode, EventKind, Outcome, Stream};
-use cldpd::{Dispatch, Dispatcher, Session};
+use cldpd::{Dispatch, Dispatcher, Resume, Session};
 use std::time::Duration;
 
 /// The names of a session's events, and its standard output.
@@ -60,6 +60,18 @@ async fn the_job(dispatcher: &Dispatcher, pod: &str) {
     assert_eq!((end.run, end.outcome), (1, Outcome::Success));
     let (_, said) = read(session).await;
     assert!(said.ends_with(b"again\n"));
+
+    let asked = Resume::prompt("[[print 1]][[print 2]][[env GIVEN]]");
+    let run = session.resume(asked.env("GIVEN", "to the second")).await;
+    assert_eq!(run.expect("it goes on"), 2);
+    let end = session.wait().await.expect("it ends");
+    assert_eq!((end.run, end.outcome), (2, Outcome::Success));
+    let (_, said) = read(session).await;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.ends_with("1\n2\nGIVEN=[redacted:GIVEN]\n"), "{said}");
+    // A program of one's own has no conversation that could be forked.
+    let refused = session.resume(Resume::prompt("x").fork()).await;
+    assert_eq!(refused.expect_err("a fork").code, ErrorCode::Refused);
 
     let several = Dispatch::issue(pod, "https://example.org/issues/1").count(3);
     let several = dispatcher

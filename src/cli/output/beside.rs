@@ -108,7 +108,7 @@ impl Printer {
                 Some(format!("run {}: {}", event.event.run, prompt.summary(100)))
             }
             (Beside::Trouble, EventKind::RunEnded { usage, turns, .. })
-                if self.is_readable(event.ulid) =>
+                if self.is_readable(self.agents.get(&event.ulid).copied()) =>
             {
                 let spent = spent(usage.as_ref(), *turns)?;
                 Some(format!("run {}: {spent}", event.event.run))

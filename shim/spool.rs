@@ -31,6 +31,14 @@ pub const PAYLOAD_MAX: usize = 256 * 1024;
 /// Longest text in a control record; longer ones are cut.
 pub const TEXT_MAX: usize = 4 * 1024;
 
+/// So much of a disk of `all` bytes output leaves free: its reader needs room there, too,
+/// or a disk that spools filled would stay full.
+#[must_use]
+pub const fn left_free(all: u64) -> u64 {
+    let most = 32 * 1024 * 1024;
+    if all / 4 < most { all / 4 } else { most }
+}
+
 /// The first bytes of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {

@@ -44,6 +44,8 @@ unsafe extern "C" {
     fn geteuid_() -> c_uint;
     fn fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int;
     fn fchdir(fd: c_int) -> c_int;
+    #[link_name = "fstatvfs"]
+    fn fstatvfs_(fd: c_int, into: *mut c_ulong) -> c_int;
 }
 
 /// Signals by number; the same on every machine that Rust and Linux share, MIPS excepted.
@@ -385,6 +387,18 @@ pub fn reserve(file: &File, offset: u64, length: u64) -> io::Result<()> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     // SAFETY: takes numbers only.
     check(unsafe { fallocate(file.as_raw_fd(), KEEP_SIZE, offset, length) }).map(|_| ())
+}
+
+/// Bytes that are free on a file's disk, for who is no superuser, and its size.
+pub fn room(file: &File) -> io::Result<(u64, u64)> {
+    // The system's structure has five long numbers first, where numbers are long: sizes
+    // of a block and of a fragment, all fragments, free ones, those for everybody. It is
+    // not longer than this anywhere.
+    let mut found: [c_ulong; 32] = [0; 32];
+    // SAFETY: there is room for what is written.
+    check(unsafe { fstatvfs_(file.as_raw_fd(), found.as_mut_ptr()) })?;
+    let [_, size, all, _, free, ..] = found.map(u64::from);
+    Ok((free.saturating_mul(size), all.saturating_mul(size)))
 }
 
 /// Changes to a directory that is open.

@@ -6,7 +6,7 @@
 //! the rests of ended runs may use it.
 
 use crate::spool::{
-    Control, FRAME_HEADER, FrameHead, HEADER, Kind, SegmentHeader, seal, segment_name,
+    Control, FRAME_HEADER, FrameHead, HEADER, Kind, SegmentHeader, left_free, seal, segment_name,
 };
 use crate::sys;
 use std::collections::VecDeque;
@@ -111,7 +111,10 @@ impl Writer {
     pub fn output(&mut self, frame: &mut [u8], head: &FrameHead, rest: bool) -> Result<(), Full> {
         self.roll_if_due(frame.len());
         let room = frame.len() as u64 + RESERVE;
-        let held = self.hold_room(room);
+        let held = match rest || self.leaves_room(room) {
+            true => self.hold_room(room),
+            false => Err(Full),
+        };
         if held.is_err() && !(rest && self.hold_room(frame.len() as u64 + LAST_RESERVE).is_ok()) {
             return Err(Full);
         }
@@ -167,6 +170,18 @@ impl Writer {
         if let Hold::Ballast(Some(path)) = &self.hold {
             let _ = fs::remove_file(path);
         }
+    }
+
+    /// Whether what others need is left on the disk if `room` bytes behind the end are ours.
+    fn leaves_room(&self, room: u64) -> bool {
+        if let Hold::Allocated(allocated) = self.hold
+            && allocated >= HEADER as u64 + self.length + room
+        {
+            return true;
+        }
+        // Where nobody knows, writing will tell.
+        let (free, all) = sys::room(&self.file).unwrap_or((u64::MAX, 0));
+        free >= left_free(all)
     }
 
     /// Makes sure that `room` bytes behind the end are ours.

@@ -5,14 +5,11 @@
 use super::context::Shared;
 use super::handle::{Handle, blocking};
 use crate::model::{Error, ErrorCode, Result};
+use crate::runtime::shim::spool::left_free;
 use crate::store;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
-
-/// With less than this a shim may not get the room that it asks for before it
-/// writes: a step of its spool, a frame, and what it keeps for its last words.
-const SPOOL_ROOM: u64 = 1 << 20;
 
 /// How it stands with the disk of some directory.
 pub(super) struct Disk {
@@ -31,7 +28,7 @@ impl Disk {
     pub(super) fn of(path: &Path, least: Option<u64>) -> Result<Self> {
         let (free, all) = store::free(path).map_err(Error::from)?;
         // On a small disk the default would refuse everything.
-        let by_default = (256 << 20).min(all / 20);
+        let by_default = (256 << 20).min(all / 20).max(left_free(all));
         Ok(Self {
             path: path.to_owned(),
             free,
@@ -70,11 +67,15 @@ impl Shared {
     pub(super) fn degraded(&self) -> Option<String> {
         let of_journal = self.upkeep.degraded();
         of_journal.or_else(|| self.not_writable()).or_else(|| {
-            let (free, _) = store::free(&self.sessions).ok()?;
-            (free < SPOOL_ROOM).then(|| {
+            let (free, all) = store::free(&self.sessions).ok()?;
+            let needed = left_free(all);
+            (free < needed).then(|| {
                 format!(
-                    "the disk of {} is full: agents wait with what they say until there is room",
-                    self.sessions.display()
+                    "the disk of {} has {} MiB free: agents wait with what they say until there \
+                     are {} MiB",
+                    self.sessions.display(),
+                    free >> 20,
+                    (needed >> 20) + 1
                 )
             })
         })

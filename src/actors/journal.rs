@@ -204,7 +204,7 @@ impl Actor for Journal {
 }
 
 impl Journal {
-    fn commit(&mut self) {
+    fn commit(&mut self, ctx: &mut Context<Self>) {
         let writes = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         if writes.is_empty() {
@@ -214,7 +214,7 @@ impl Journal {
             refuse(writes, &error);
             return;
         }
-        let writes = self.with_room(writes);
+        let writes = self.with_room(writes, ctx);
         if writes.is_empty() {
             return;
         }
@@ -251,11 +251,7 @@ impl Journal {
             }
             Err(error) => {
                 self.tally.failed();
-                let error = match self.store.has_failed() {
-                    true => self.note(&error),
-                    // It was not begun.
-                    false => self.wait_for_room(&error),
-                };
+                let error = self.note(&error);
                 for reply in replies {
                     let _ = reply.send(Err(error.clone()));
                 }
@@ -278,16 +274,22 @@ impl Journal {
 
     /// Those that the disk has room for. On a full one what was said has to wait,
     /// so that sessions can be stopped and removed.
-    fn with_room(&mut self, writes: Vec<Write>) -> Vec<Write> {
+    fn with_room(&mut self, writes: Vec<Write>, ctx: &mut Context<Self>) -> Vec<Write> {
         let Err(error) = self.store.check_room() else {
             if std::mem::take(&mut self.short) {
                 self.upkeep.degrade(None);
+                // Nor could removals go on.
+                ctx.notify(GoOnRemoving);
                 tracing::info!("the journal has room again");
             }
             return writes;
         };
         let says = |write: &Write| write.appends.iter().any(Append::has_output);
         let (wait, go): (Vec<_>, Vec<_>) = writes.into_iter().partition(says);
+        for append in wait.iter().flat_map(|write| &write.appends) {
+            // What comes behind it may not be recorded before it.
+            self.store.release(append.session);
+        }
         if !wait.is_empty() {
             refuse(wait, &self.wait_for_room(&error));
         }
@@ -374,10 +376,10 @@ impl Handler<Write> for Journal {
         if self.pending.is_empty() {
             ctx.notify(Commit);
         }
-        self.pending_bytes += write.appends.iter().map(weight).sum::<usize>();
+        self.pending_bytes += write.appends.iter().map(Append::weight).sum::<usize>();
         self.pending.push(write);
         if self.pending_bytes > COMMIT_BYTES {
-            self.commit();
+            self.commit(ctx);
         }
     }
 }
@@ -386,12 +388,7 @@ impl Handler<Commit> for Journal {
     type Result = ();
 
     fn handle(&mut self, _: Commit, ctx: &mut Context<Self>) {
-        let waited = self.short;
-        self.commit();
-        if waited && !self.short {
-            // Nor could removals go on.
-            ctx.notify(GoOnRemoving);
-        }
+        self.commit(ctx);
     }
 }
 
@@ -401,9 +398,9 @@ impl Handler<ClaimSessions> for Journal {
     fn handle(
         &mut self,
         ClaimSessions(sessions): ClaimSessions,
-        _: &mut Context<Self>,
+        ctx: &mut Context<Self>,
     ) -> Self::Result {
-        self.commit();
+        self.commit(ctx);
         self.ready()?;
         let mut claims = Vec::with_capacity(sessions.len());
         for session in sessions {
@@ -422,7 +419,7 @@ impl Handler<DeleteSession> for Journal {
         DeleteSession(session): DeleteSession,
         ctx: &mut Context<Self>,
     ) -> Self::Result {
-        self.commit();
+        self.commit(ctx);
         self.ready()?;
         let begun = self.store.begin_removal(session);
         begun.map_err(|error| self.note(&error))?;
@@ -457,8 +454,8 @@ impl Handler<GoOnRemoving> for Journal {
 impl Handler<ImportBatch> for Journal {
     type Result = Result<(), Error>;
 
-    fn handle(&mut self, ImportBatch(batch): ImportBatch, _: &mut Context<Self>) -> Self::Result {
-        self.commit();
+    fn handle(&mut self, ImportBatch(batch): ImportBatch, ctx: &mut Context<Self>) -> Self::Result {
+        self.commit(ctx);
         self.ready()?;
         let done = self.store.import(batch);
         done.map_err(|error| self.note(&error))?;
@@ -484,20 +481,8 @@ impl Handler<Close> for Journal {
     type Result = ();
 
     fn handle(&mut self, Close(closed): Close, ctx: &mut Context<Self>) {
-        self.commit();
+        self.commit(ctx);
         self.closed = Some(closed);
         ctx.stop();
     }
-}
-
-/// Roughly how many bytes an append holds.
-fn weight(append: &Append) -> usize {
-    use crate::model::EventKind;
-    let event = |kind: &EventKind| match kind {
-        EventKind::Output(output) => output.data.len(),
-        EventKind::BuildOutput { line } => line.0.len(),
-        EventKind::Queued { prompt, .. } => prompt.0.len(),
-        _ => 256,
-    };
-    append.events.iter().map(|e| 48 + event(&e.kind)).sum()
 }

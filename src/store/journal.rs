@@ -12,11 +12,11 @@ use super::compaction::{Old, Touched};
 use super::copy::Made;
 use super::error::{AppendError, StoreError};
 use super::open::{self, Open};
-use super::reserve::{Reserve, TO_MANAGE, TO_RECORD};
+use super::reserve::{Reserve, TO_MANAGE, TO_RECORD, to_write};
 use super::rows::CommitRow;
-use super::seal::{self, Tail};
+use super::seal::{self, Small, Tail};
 use super::shared::{Hidden, Rows, Shared, Sight, State, call};
-use super::space::Space;
+use super::space::{self, Space};
 use super::{Append, Claim, Committed, Options, Reader, files, keys, parts, rows};
 use crate::model::{HomeId, Timestamp, Ulid};
 use sled::{Batch, Db};
@@ -183,18 +183,24 @@ impl Journal {
         self.removing.clear();
         let mut warnings = Vec::new();
         if self.full {
-            // Opening writes too, and so does the commit after it. Meanwhile
-            // readers have what they can get of what was there before.
+            // Opening writes too, other files among them, and so does the commit
+            // after it. Meanwhile readers have what they can get of what was there.
             self.reserve(TO_RECORD)?;
+            let (free, _) = space::free(&self.dir)?;
+            if free < TO_MANAGE {
+                return Err(StoreError::NoRoom {
+                    path: self.dir.clone(),
+                    free,
+                    needed: TO_MANAGE,
+                });
+            }
         }
         let mut state = self.shared.write();
         state.db = None;
         let opened = open::open(&self.dir, &self.options, &mut warnings);
         self.full |= opened.as_ref().is_err_and(StoreError::is_full);
         let (place, new) = split(opened?);
-        if place.path != self.open.path {
-            self.reserve = Reserve::default();
-        }
+        self.reserve = Reserve::default();
         self.open = place;
         *state = new;
         drop(state);
@@ -285,10 +291,17 @@ impl Journal {
     ) -> Result<Vec<Result<Committed, AppendError>>, StoreError> {
         let db = self.db()?;
         let says = appends.iter().any(Append::has_output);
-        self.reserve(if says { TO_RECORD } else { TO_MANAGE })?;
+        let least = if says { TO_RECORD } else { TO_MANAGE };
+        let bytes: usize = appends.iter().map(Append::weight).sum();
+        self.reserve(least.max(to_write(bytes as u64)))?;
         let done = self.try_commit(&db, appends);
         self.note(&done);
         done
+    }
+
+    /// Voids the claim of `session`: whoever wants to append to it claims it again.
+    pub fn release(&mut self, session: Ulid) {
+        self.claims.remove(&session);
     }
 
     /// Looks whether the disk has the room that a commit with output needs. One
@@ -436,6 +449,15 @@ impl Journal {
         let sight = sight(db, &self.open.path);
         while let Some(range) = claimed.tail.due(ended) {
             let old = &claimed.tail[range.clone()];
+            let bytes: u64 = old.iter().map(Small::size).sum();
+            let Place { file, path, .. } = &self.open;
+            let room = self
+                .reserve
+                .ensure(file, path, TO_MANAGE.max(to_write(bytes)));
+            if room.is_err() {
+                // They are as good as they are.
+                return;
+            }
             let mut space = self.open.space;
             let merged = seal::merge(&sight, &mut self.sealer, session, old, &mut space);
             let merged = merged.and_then(|merged| {

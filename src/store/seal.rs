@@ -34,6 +34,11 @@ pub(super) struct Small {
 }
 
 impl Small {
+    /// Bytes of it as it is stored.
+    pub(super) const fn size(&self) -> u64 {
+        self.header.size() as u64
+    }
+
     const fn is_small(&self) -> bool {
         self.header.raw_len() < BIG
     }

@@ -47,6 +47,18 @@ pub struct Append {
 }
 
 impl Append {
+    /// Roughly how many bytes it holds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let event = |kind: &EventKind| match kind {
+            EventKind::Output(output) => output.data.len(),
+            EventKind::BuildOutput { line } => line.0.len(),
+            EventKind::Queued { prompt, .. } => prompt.0.len(),
+            _ => 256,
+        };
+        self.events.iter().map(|e| 48 + event(&e.kind)).sum()
+    }
+
     /// Whether it holds something that an agent or a build said: a great deal, perhaps,
     /// which can wait where it is.
     #[must_use]

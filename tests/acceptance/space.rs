@@ -15,11 +15,13 @@ struct Disk {
 }
 
 impl Disk {
-    /// Mounts one in a directory of an environment. Only root can.
-    fn mount(env: &TestEnv, place: &Path) -> Self {
+    /// Mounts one of so many MiB in a directory of an environment. Only root can.
+    fn mount(env: &TestEnv, place: &Path, size: u32) -> Self {
         fs::create_dir_all(place).expect("there is room");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=96m,mode=0700", "cldpd-test"])
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={size}m,mode=0700"))
+            .arg("cldpd-test")
             .arg(place)
             .status()
             .expect("there is a mount command");
@@ -44,6 +46,12 @@ impl Disk {
                 piece /= 16;
             }
         }
+    }
+
+    /// Free bytes.
+    fn left(&self) -> u64 {
+        let room = rustix::fs::statvfs(&self.place).expect("it is mounted");
+        room.f_bavail * room.f_frsize
     }
 
     fn free(&self) {
@@ -95,7 +103,7 @@ fn survives_a_full_disk(place: &str, reason: &str) {
     let says_why = |why: &str| why.contains(reason);
     let disk;
     let env = TestEnv::new();
-    disk = Disk::mount(&env, &env.home().join(place));
+    disk = Disk::mount(&env, &env.home().join(place), 192);
     env.local_pod("p").plain().make();
     let before = env.start(&["p", "--prompt", "[[print before]]"]);
     assert_eq!(env.wait(&before), 0);
@@ -110,12 +118,17 @@ fn survives_a_full_disk(place: &str, reason: &str) {
     let daemon = env.daemon_pid();
     disk.fill();
     gate.open();
-    // Its own disk gives some room back while sled tidies up.
-    let row = until("the session is degraded", || {
-        disk.fill();
+    let degraded = || {
         let row = env.session(&id);
         let why = row["degraded"].as_str().unwrap_or_default();
         says_why(why).then_some(row)
+    };
+    // What is given back while the database is tidied up is taken, too.
+    let row = until("the session is degraded", || {
+        disk.fill();
+        degraded()?;
+        disk.fill();
+        degraded()
     });
     // It is live, it says why, and nobody calls it a success.
     assert_eq!(row["state"], "running", "{row}");
@@ -131,7 +144,7 @@ fn survives_a_full_disk(place: &str, reason: &str) {
     assert!(problem.as_str().is_some_and(says_why), "{problem}");
     let acknowledged = env.events(&id);
     if place == "journal" {
-        assert!(acknowledged.len() > 40_000, "what was set aside is used");
+        assert!(acknowledged.len() > 1_000, "what was set aside is used");
     }
     // Nothing new is begun.
     let refused = env
@@ -160,7 +173,7 @@ fn survives_a_full_disk(place: &str, reason: &str) {
 
 #[test]
 fn a049_a_full_home_degrades_sessions_and_loses_nothing() {
-    survives_a_full_disk(".", "is full: agents wait");
+    survives_a_full_disk(".", "0 MiB free: agents wait");
 }
 
 #[test]
@@ -170,7 +183,49 @@ fn a049_a_journal_on_a_full_disk_degrades_sessions_and_loses_nothing() {
 
 #[test]
 fn a049_spools_on_a_full_disk_degrade_sessions_and_lose_nothing() {
-    survives_a_full_disk("sessions", "is full: agents wait");
+    survives_a_full_disk("sessions", "0 MiB free: agents wait");
+}
+
+#[test]
+fn a_disk_that_spools_filled_is_emptied_by_the_next_daemon() {
+    let disk;
+    let env = TestEnv::new();
+    disk = Disk::mount(&env, &env.home(), 64);
+    env.local_pod("p").plain().make();
+    let gate = env.gate("fill");
+    // More than there is room for, as long as nobody reads it.
+    let count = 360_000;
+    let prompt = format!("[[print begun]]{}[[lines {count} 100]]", gate.hold());
+    let ids = [(); 2].map(|()| env.start(&["p", "--prompt", &prompt]));
+    for id in &ids {
+        env.await_line(id, "begun");
+    }
+    env.kill_daemon();
+    gate.open();
+    // A quarter of so small a disk is left free, but for what each has asked for already.
+    until("agents wait", || {
+        let left = disk.left();
+        let same = |_| {
+            env.cldpd(["--version"]).run().ok();
+            disk.left() == left
+        };
+        (left < 20 << 20 && (0..20).all(same)).then_some(())
+    });
+    env.start_daemon();
+    for id in &ids {
+        assert_eq!(env.wait(id), 0);
+        let said = env.said(id);
+        let mut lines = said.lines();
+        assert_eq!(lines.next(), Some("begun"));
+        for n in 1..=count {
+            let line = lines.next().expect("none is missing");
+            assert!(line.starts_with(&format!("line {n:07}")), "{line}");
+        }
+        assert_eq!(lines.next(), None);
+    }
+    assert_eq!(env.daemon()["problems"], json!([]));
+    drop(env);
+    drop(disk);
 }
 
 #[test]

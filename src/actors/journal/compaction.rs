@@ -80,8 +80,8 @@ enum Finished {
 impl Handler<BeginCompaction> for Journal {
     type Result = Result<Compaction, Error>;
 
-    fn handle(&mut self, _: BeginCompaction, _: &mut Context<Self>) -> Self::Result {
-        self.commit();
+    fn handle(&mut self, _: BeginCompaction, ctx: &mut Context<Self>) -> Self::Result {
+        self.commit(ctx);
         self.ready()?;
         self.store.begin_compaction().map_err(Error::from)
     }
@@ -101,9 +101,9 @@ impl Handler<FinishCompaction> for Journal {
     fn handle(
         &mut self,
         FinishCompaction(mut compaction): FinishCompaction,
-        _: &mut Context<Self>,
+        ctx: &mut Context<Self>,
     ) -> Self::Result {
-        self.commit();
+        self.commit(ctx);
         let begun = Instant::now();
         let done = match self.store.finish_compaction(&mut compaction) {
             Ok(Some(done)) => done,

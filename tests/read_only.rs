@@ -76,6 +76,9 @@ impl Volume {
 impl Drop for Volume {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.place).status();
+        if let Some(root) = self.image.parent() {
+            let _ = fs::remove_dir_all(root);
+        }
     }
 }
 

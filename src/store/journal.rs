@@ -12,7 +12,7 @@ use super::compaction::{Old, Touched};
 use super::copy::Made;
 use super::error::{AppendError, StoreError};
 use super::open::{self, Open};
-use super::reserve::{Reserve, TO_MANAGE, TO_RECORD, to_write};
+use super::reserve::{self, Reserve, TO_MANAGE, TO_RECORD, to_write};
 use super::rows::CommitRow;
 use super::seal::{self, Small, Tail};
 use super::shared::{Hidden, Rows, Shared, Sight, State, call};
@@ -124,7 +124,16 @@ impl Journal {
         files::make_dir(&dir)?;
         let lock = files::lock(&dir)?;
         let mut warnings = Vec::new();
-        let (place, state) = split(open::open(&dir, &options, &mut warnings)?);
+        let mut opened = open::open(&dir, &options, &mut warnings);
+        if opened.as_ref().is_err_and(StoreError::is_full)
+            && let Some(current) = files::current(&dir)?
+        {
+            let path = dir.join(current);
+            files::wait_released(&path)?;
+            reserve::give_up(&path)?;
+            opened = open::open(&dir, &options, &mut warnings);
+        }
+        let (place, state) = split(opened?);
         // Only when nothing is amiss: what is left could be of use then.
         if place.last_row == place.last_commit
             && let Some(current) = files::current(&dir)?

@@ -125,6 +125,17 @@ impl Reserve {
     }
 }
 
+/// Gives up the blocks that the database in `path` has beyond its end, so that it can be
+/// opened on a full disk: that makes other files, too.
+pub(super) fn give_up(path: &Path) -> Result<(), StoreError> {
+    let db = path.join("db");
+    let cut = || {
+        let file = File::options().write(true).open(&db)?;
+        file.set_len(file.metadata()?.len())
+    };
+    cut().map_err(|e| StoreError::io("make room beside", &db, e))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +164,10 @@ mod tests {
         let mut later = Reserve::default();
         later.ensure(&file, dir.path(), TO_REMOVE).unwrap();
         assert!(later.until + SLACK >= reserve.until);
+        give_up(dir.path()).unwrap();
+        assert_eq!(file.metadata().unwrap().blocks(), 0);
+        later.ensure(&file, dir.path(), TO_REMOVE).unwrap();
+        assert!(file.metadata().unwrap().blocks() * 512 >= TO_RECORD);
         // It was cut, and has grown again since.
         file.set_len(1).unwrap();
         file.set_len(2).unwrap();

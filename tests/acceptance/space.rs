@@ -1,6 +1,6 @@
 //! Disk space: full, low, and what retention gives back.
 
-use crate::support::{TestEnv, WATCHDOG};
+use crate::support::{TestEnv, WATCHDOG, numbered};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -184,6 +184,28 @@ fn a049_a_journal_on_a_full_disk_degrades_sessions_and_loses_nothing() {
 #[test]
 fn a049_spools_on_a_full_disk_degrade_sessions_and_lose_nothing() {
     survives_a_full_disk("sessions", "0 MiB free: agents wait");
+}
+
+#[test]
+fn a_daemon_that_begins_on_a_full_disk_shows_and_removes_what_is_recorded() {
+    let disk;
+    let env = TestEnv::new();
+    disk = Disk::mount(&env, &env.home().join("journal"), 64);
+    env.local_pod("p").plain().make();
+    let ids = [(); 2].map(|()| env.start(&["p", "--prompt", "[[lines 3000]]"]));
+    for id in &ids {
+        assert_eq!(env.wait(id), 0);
+    }
+    for _ in 0..2 {
+        env.stop_daemon();
+        disk.fill();
+        assert_eq!(env.said(&ids[0]), numbered(3000));
+    }
+    env.cldpd(["rm", "--history", &ids[1]]).run().ok();
+    assert_eq!(env.said(&ids[0]), numbered(3000));
+    env.cldpd(["logs", &ids[1]]).run().code(3);
+    drop(env);
+    drop(disk);
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn complain_loudly(message: &str) -> u8 {
 fn serve(options: Options) -> u8 {
     let umask = sys::umask(0);
     let dir = options.dir.clone();
+    fail_point!("shim.begun");
     if let Err(error) = place::be_born(&dir) {
         // Not into `fail`: that is another shim's to write.
         return complain_loudly(&format!("cannot be born in {}: {error}", dir.display()));

@@ -1,7 +1,9 @@
 //! Moments that are too short to be met by chance, held open by fail points.
 
 use crate::support::events::{assert_dense, of_kind, only};
-use crate::support::{TestEnv, numbered, procfs};
+use crate::support::{TestEnv, WATCHDOG, numbered, procfs};
+use std::fs::File;
+use std::time::Instant;
 
 #[test]
 fn a_run_that_ends_between_two_looks_of_the_next_daemon_is_read() {
@@ -75,6 +77,39 @@ fn a_shim_that_was_born_for_nobody_costs_an_attempt_and_not_the_run() {
         .filter_map(|event| event["attempt"].as_u64())
         .collect();
     assert_eq!(attempts, [1, 2]);
+}
+
+#[test]
+fn a_shim_that_comes_late_for_a_dead_daemon_serves_the_next() {
+    let env = TestEnv::new();
+    let late = env.gate("late");
+    let pod = env.local_pod("late").plain().make();
+    let of_shims = format!("late/shim.begun=tell:{}", late.path().display());
+    let start = env.cldpd(["daemon", "start"]);
+    start.env("CLDPD_SHIM_FAILPOINTS", &of_shims).run().ok();
+    let prompt = "[[lines 300]][[exit 5]]";
+    let id = env.start(&[&pod, "--name", "late", "--prompt", prompt]);
+    let ulid = env.session(&id)["ulid"].as_str().expect("one").to_owned();
+    let shims = || procfs::processes_of(&env.home().join("sessions").join(&ulid));
+    let shims_are = |count: usize| {
+        let begun = Instant::now();
+        while shims().len() < count {
+            assert!(begun.elapsed() < WATCHDOG, "{:?}", shims());
+        }
+    };
+    shims_are(1);
+    env.kill_daemon();
+    env.start_daemon();
+    // Another one is on its way for the next daemon: one of them is the first.
+    shims_are(2);
+    // Open at both ends, it keeps nobody waiting from here on.
+    let both = File::options().read(true).write(true).open(late.path());
+    let _open = both.expect("our own FIFO");
+    assert_eq!(env.wait(&id), 5);
+    assert_eq!(env.said(&id), numbered(300));
+    let events = env.events(&id);
+    assert_dense(&events);
+    assert_eq!(of_kind(&events, "run_started").len(), 1);
 }
 
 #[test]

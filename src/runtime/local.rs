@@ -240,6 +240,11 @@ impl Runtime for Local {
         if output.status.success() {
             return Ok(());
         }
+        // One that was on its way for a daemon that died may have come first.
+        let state = self.state(&request.owner, &request.name).await?;
+        if matches!(state, Some(PlaceState::Running { .. })) {
+            return Ok(());
+        }
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim().trim_start_matches("shim: ");
         Err(failed(format!("its shim did not begin: {said}")))

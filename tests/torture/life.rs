@@ -1,5 +1,6 @@
 //! One life of a daemon: where it is to die, and how, if it does not get there.
 
+use crate::support::env::BINARY;
 use crate::support::{Dice, TestEnv, engine, procfs};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
@@ -172,7 +173,13 @@ impl Life {
 
 /// Kills whatever daemon of this home there is.
 pub fn kill_all(env: &TestEnv) {
-    for pid in daemons(env) {
+    // One that a command has just made still looks like that command, which is over.
+    let left = || {
+        let processes = procfs::processes_of(&env.home()).into_iter();
+        let mut ours = processes.filter(|(_, arguments)| arguments.starts_with(BINARY));
+        ours.next().map(|(pid, _)| pid)
+    };
+    while let Some(pid) = left() {
         send(pid, Signal::KILL);
         procfs::await_death(pid);
     }

@@ -45,7 +45,8 @@ pub struct Settings {
     /// When sessions' histories go by themselves.
     pub retention: Retention,
     /// Bytes to be left free on the home's disk, and those of the journal and
-    /// of sessions' files: with less, nothing new is dispatched. By default 256 MiB, or a twentieth of a small disk.
+    /// of sessions' files: with less, nothing new is dispatched. By default 256 MiB, or a
+    /// twentieth of a small disk, but what agents leave free at least.
     pub min_free: Option<u64>,
     /// What is done about agents that say nothing.
     pub silence: Silence,

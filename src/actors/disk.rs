@@ -27,7 +27,8 @@ impl Disk {
     /// When the system does not say.
     pub(super) fn of(path: &Path, least: Option<u64>) -> Result<Self> {
         let (free, all) = store::free(path).map_err(Error::from)?;
-        // On a small disk the default would refuse everything.
+        // On a small disk 256 MiB would refuse everything; with less than agents leave
+        // free they would wait from the beginning.
         let by_default = (256 << 20).min(all / 20).max(left_free(all));
         Ok(Self {
             path: path.to_owned(),

@@ -224,7 +224,7 @@ pub(super) const KEYS: [Key; 19] = [
     Key {
         name: "journal.min_free",
         variable: "CLDPD_MIN_FREE",
-        about: "with less free on the home's disk nothing new is dispatched; by default 256m, or a twentieth of a small disk",
+        about: "with less free on the home's disk nothing new is dispatched; by default 256m, or a twentieth of a small disk, but no less than agents leave free",
         of_commands: false,
         read: |config, text| {
             config.min_free = Some(size(text)?);

@@ -230,15 +230,7 @@ impl Journal {
             tracing::info!("{left}");
         }
         let space = self.space();
-        let needed = space.needed() + space.needed() / 2 + MARGIN;
-        let (free, _) = space::free(&dir)?;
-        if free < needed {
-            return Err(StoreError::NoRoom {
-                path: dir,
-                free,
-                needed,
-            });
-        }
+        space::require(&dir, space.needed() + space.needed() / 2 + MARGIN)?;
         let before = space::allocated(self.database())?;
         let name = files::next_database(&dir)?;
         let path = dir.join(&name);

@@ -195,14 +195,7 @@ impl Journal {
             // Opening writes too, other files among them, and so does the commit
             // after it. Meanwhile readers have what they can get of what was there.
             self.reserve(TO_RECORD)?;
-            let (free, _) = space::free(&self.dir)?;
-            if free < TO_MANAGE {
-                return Err(StoreError::NoRoom {
-                    path: self.dir.clone(),
-                    free,
-                    needed: TO_MANAGE,
-                });
-            }
+            space::require(&self.dir, TO_MANAGE)?;
         }
         let mut state = self.shared.write();
         state.db = None;

@@ -177,6 +177,22 @@ pub fn free(dir: &Path) -> Result<(u64, u64), StoreError> {
     Ok((bytes(room.f_bavail), bytes(room.f_blocks)))
 }
 
+/// Looks whether so much is free on the disk of `dir`.
+///
+/// # Errors
+/// [`StoreError::NoRoom`]; when the system does not say.
+pub(super) fn require(dir: &Path, needed: u64) -> Result<(), StoreError> {
+    let (free, _) = free(dir)?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(StoreError::NoRoom {
+        path: dir.to_owned(),
+        free,
+        needed,
+    })
+}
+
 impl Reader {
     /// Bytes of a session's blocks as they are stored.
     ///

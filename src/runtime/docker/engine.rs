@@ -217,11 +217,15 @@ impl Failure {
     pub(super) fn is_missing(&self) -> bool {
         match self {
             Self::Refused { status: 404, .. } => true,
-            // Podman, where it goes while it is looked at.
+            // Where it goes while it is looked at: a container of Podman's; an image of an
+            // engine 20.10, which later ones answer with 404.
             Self::Refused {
                 status: 500,
                 message,
-            } => message.ends_with("no such container"),
+            } => {
+                message.ends_with("no such container")
+                    || message.starts_with("unrecognized image ID")
+            }
             Self::Refused { .. } | Self::Unreachable(_) => false,
         }
     }
